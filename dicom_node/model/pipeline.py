@@ -1,0 +1,162 @@
+"""`configs/dicom.yaml`: what makes a MONAI bundle a pipeline of this node."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dicom_node.model.codes import Code
+from dicom_node.model.conditions import Conditions, Strict
+
+
+class CodeSpec(Strict):
+    """A coded concept as written in YAML: [value, scheme, meaning] by name."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+    def code(self) -> Code:
+        return Code(self.value, self.scheme, self.meaning)
+
+
+class InputKind(StrEnum):
+    """How the reader presents the selected instances to the bundle.
+
+    RADIOGRAPH: each image alone, [1, H, W] float32 in 0..1, bright bone, Modality and VOI LUT
+    applied. VOLUME: each series as one [1, H, W, D] volume in Hounsfield units with an affine.
+    """
+
+    RADIOGRAPH = "radiograph"
+    VOLUME = "volume"
+
+
+class InputSelector(Strict):
+    """Which instances of a routed study the pipeline takes.
+
+    Attributes:
+        when: Must hold for each instance taken.
+        min_instances: Fewer than this in a series: not evaluated (volumes).
+    """
+
+    kind: InputKind
+    when: Conditions = Conditions()
+    min_instances: int = 1
+
+
+class LabelSpec(Strict):
+    """One class: its code, the text a radiologist reads, further coded facts."""
+
+    code: CodeSpec
+    text: str
+    detail: list[tuple[CodeSpec, str]] = Field(default_factory=list)
+
+
+class ClassificationOutput(Strict):
+    """`key` holds calibrated probabilities, [classes], in the order of `labels`.
+
+    `set_key`, if given, holds the indices of the prediction set made for `coverage`.
+    """
+
+    type: Literal["classification"]
+    key: str
+    question: CodeSpec
+    labels: list[LabelSpec]
+    set_key: str | None = None
+    coverage: float | None = None
+
+
+class MeasurementOutput(Strict):
+    """`key` holds a number; `uncertainty_key` one standard deviation in the same unit."""
+
+    type: Literal["measurement"]
+    key: str
+    concept: CodeSpec
+    unit: CodeSpec
+    uncertainty_key: str | None = None
+    normal_range: tuple[float | None, float | None] | None = None
+    derivation: CodeSpec | None = None
+    method: str = ""
+
+
+class RegionOutput(Strict):
+    """`key` holds a boolean mask on the source grid."""
+
+    type: Literal["region"]
+    key: str
+    label: CodeSpec
+
+
+Output = Annotated[
+    ClassificationOutput | MeasurementOutput | RegionOutput, Field(discriminator="type")
+]
+
+
+class SaliencySpec(Strict):
+    """Grad-CAM of one output on a named layer of the network.
+
+    Attributes:
+        key: Key of the classification or measurement output that it explains.
+        layer: Name as in `network.named_modules()`.
+    """
+
+    key: str
+    layer: str
+    method: Literal["gradcam", "gradcam++"] = "gradcam"
+
+
+class SummaryOutput(Strict):
+    """A value over all subjects of a study (the mean BMD of the patient).
+
+    Attributes:
+        over: Key of the measurement output that is summarised.
+        at_least: Fewer evaluated subjects than this: no summary.
+    """
+
+    name: str
+    over: str
+    reduce: Literal["mean"] = "mean"
+    at_least: int = 1
+    concept: CodeSpec
+    unit: CodeSpec
+    derivation: CodeSpec
+    thresholds: Thresholds | None = None
+
+
+class Thresholds(Strict):
+    """A class by a stated threshold: the first whose `below` exceeds the value, else `last`."""
+
+    question: CodeSpec
+    source: str
+    below: list[tuple[float, LabelSpec]]
+    last: LabelSpec
+
+
+class PipelineSpec(Strict):
+    """The whole of `configs/dicom.yaml`.
+
+    Attributes:
+        title: What people call the pipeline.
+        procedure: Imaging procedure, for Procedure Reported (121058, DCM).
+        anatomy: Body part of a subject whose locator names none.
+        statement: One sentence per subject; fields in braces: {subject}, {label},
+            {probability}, {set}, and the key of each measurement ({bmd}, {bmd_sd}).
+        series_number: Series Number base of the result series (SR; SC is the next).
+    """
+
+    title: str
+    manufacturer: str = "dicom-node"
+    procedure: CodeSpec
+    anatomy: CodeSpec
+    input: InputSelector
+    outputs: list[Output]
+    summary: SummaryOutput | None = None
+    saliency: SaliencySpec | None = None
+    statement: str
+    series_number: int = Field(ge=1, le=99999)
+
+
+SummaryOutput.model_rebuild()
+PipelineSpec.model_rebuild()
