@@ -1,0 +1,249 @@
+"""Read `node.yaml`: every mistake is told with file, line, value, reason and fix, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dicom_node.config.schema import NodeConfig
+from dicom_node.errors import ConfigError
+from dicom_node.model.conditions import Conditions, Range, Test
+from dicom_node.model.peers import Peer
+from dicom_node.model.routes import Route
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration file."""
+
+    file: Path
+    line: int
+    key: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.key}: {self.why}\n    fix: {self.fix}"
+
+
+class InvalidConfigError(ConfigError):
+    """`node.yaml` has mistakes; `problems` holds every one."""
+
+    def __init__(self, file: Path, problems: list[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{file}:{first.line}: {first.key}", first.why + more, first.fix)
+        self.problems = problems
+
+
+def load_config(file: Path, known_pipelines: Iterable[str] | None = None) -> NodeConfig:
+    """Read and check a `node.yaml`.
+
+    Relative paths in it are taken from the file's own folder.
+
+    Args:
+        known_pipelines: Names that routes may run; None: not checked here.
+
+    Raises:
+        InvalidConfigError: The file has mistakes; all of them are in `problems`.
+        ConfigError: The file cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            str(file), "there is no such file", "name another with --config, or write one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(str(file), str(reason), "make it a readable UTF-8 file") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = _Lines(root)
+        data = _UniqueKeyLoader(text).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidConfigError(
+            file,
+            [Problem(file, line, "YAML", str(error.problem), "mend the YAML of this line")],
+        ) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        why = "it is not YAML" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise InvalidConfigError(
+            file, [Problem(file, 1, "YAML", why, "write plain YAML as in the README")]
+        ) from None
+    if not isinstance(data, dict):
+        raise InvalidConfigError(
+            file, [Problem(file, 1, "node.yaml", "it holds no keys", "begin with `node:`")]
+        )
+    try:
+        config = NodeConfig.model_validate(data)
+    except ValidationError as error:
+        raise InvalidConfigError(
+            file, [_problem(file, lines, data, item) for item in error.errors()]
+        ) from None
+    config = _absolute(config, file.resolve().parent)
+    problems = list(_references(file, lines, config, known_pipelines))
+    if problems:
+        raise InvalidConfigError(file, problems)
+    return config
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _Lines:
+    """Line numbers of a YAML document by key path."""
+
+    def __init__(self, root: yaml.Node | None) -> None:
+        self._lines: dict[KeyPath, int] = {(): 1}
+        if root is not None:
+            self._walk(root, ())
+
+    def _walk(self, node: yaml.Node, path: KeyPath) -> None:
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = (*path, str(key.value))
+                self._lines[here] = key.start_mark.line + 1
+                self._walk(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                self._walk(value, (*path, index))
+
+    def of(self, path: KeyPath) -> int:
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, 1)
+
+
+def _problem(file: Path, lines: _Lines, data: dict[str, Any], item: Any) -> Problem:
+    path: KeyPath = tuple(item["loc"])
+    key = _dotted(path) or "node.yaml"
+    kind, value = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        name = str(path[-1])
+        allowed = sorted(_fields_at(path[:-1]))
+        near = get_close_matches(name, allowed, n=1)
+        fix = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(allowed)}"
+        return Problem(file, lines.of(path), key, f"unknown key `{name}`", fix)
+    if kind == "missing":
+        return Problem(file, lines.of(path[:-1]), key, "it is missing", f"add `{path[-1]}:` here")
+    why = str(item["msg"]).removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict | list) else f" (found: {value!r})"
+    if kind == "value_error" and repr(value) in why:
+        shown = ""
+    return Problem(file, lines.of(path), key, why + shown, _fix_for(kind, item))
+
+
+def _fix_for(kind: str, item: Any) -> str:
+    context = item.get("ctx") or {}
+    if kind in ("int_parsing", "int_type", "float_parsing", "float_type"):
+        return "write a number, without quotes"
+    if kind in ("bool_parsing", "bool_type"):
+        return "write true or false"
+    if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
+        return "write a number in the range"
+    if kind == "enum":
+        return f"write one of: {context.get('expected', '')}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return "write keys with values here, indented under it"
+    return "change the value as the reason says"
+
+
+def _fields_at(path: KeyPath) -> Iterable[str]:
+    """Names of the keys that the schema knows at a key path."""
+    section: type[BaseModel] = NodeConfig
+    known: dict[str, type[BaseModel]] = {
+        "peers": Peer,
+        "routes": Route,
+        "when": Conditions,
+        "attributes": Test,
+        "range": Range,
+        "slice_thickness_mm": Range,
+    }
+    for part in path:
+        if isinstance(part, str):
+            field = section.model_fields.get(part)
+            kind = field.annotation if field else None
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                section = kind
+            elif part in known:
+                section = known[part]
+            elif part == "pipelines":
+                from dicom_node.config.schema import PipelineSection
+
+                section = PipelineSection
+    return section.model_fields
+
+
+def _references(
+    file: Path, lines: _Lines, config: NodeConfig, known_pipelines: Iterable[str] | None
+) -> Iterator[Problem]:
+    def unknown(path: KeyPath, name: str, kind: str, among: Iterable[str]) -> Problem:
+        names = sorted(among)
+        near = get_close_matches(name, names, n=1)
+        fix = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(names) or 'none'}"
+        return Problem(file, lines.of(path), _dotted(path), f"no {kind} is called `{name}`", fix)
+
+    if not config.anyone_may_send:
+        for index, name in enumerate(config.accept_from):
+            if name not in config.peers:
+                yield unknown(("accept_from", index), name, "peer", [*config.peers, "anyone"])
+    pipelines = None if known_pipelines is None else set(known_pipelines)
+    for number, route in enumerate(config.routes):
+        for index, name in enumerate(route.send_to):
+            if name not in config.peers:
+                yield unknown(("routes", number, "send_to", index), name, "peer", config.peers)
+        for index, name in enumerate(route.run):
+            if pipelines is not None and name not in pipelines:
+                yield unknown(("routes", number, "run", index), name, "pipeline", pipelines)
+    for name in config.pipelines:
+        if pipelines is not None and name not in pipelines:
+            yield unknown(("pipelines", name), name, "pipeline", pipelines)
+
+
+def _absolute(config: NodeConfig, base: Path) -> NodeConfig:
+    def moved(path: Path) -> Path:
+        path = path.expanduser()
+        return path if path.is_absolute() else base / path
+
+    return config.model_copy(
+        update={
+            "node": config.node.model_copy(update={"data_dir": moved(config.node.data_dir)}),
+            "pipelines_path": [moved(path) for path in config.pipelines_path],
+            "pipelines": {
+                name: section.model_copy(
+                    update={"weights": moved(section.weights) if section.weights else None}
+                )
+                for name, section in config.pipelines.items()
+            },
+        }
+    )
+
+
+def _dotted(path: KeyPath) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+    return text

@@ -1,0 +1,169 @@
+"""The coordinator: indexes, settles, routes and delivers; APScheduler drives what recurs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import timedelta
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from dicom_node.clock import Clock
+from dicom_node.config import NodeConfig
+from dicom_node.delivery import Outbox, PeerSender, RetryStrategy, ScuSettings, store
+from dicom_node.inference.bundles import Bundle
+from dicom_node.model.decisions import Decision
+from dicom_node.routing import decide
+from dicom_node.store import audit, index, jobs
+from dicom_node.store.database import Database
+from dicom_node.store.jobs import NewJob
+from dicom_node.store.spool import Spool
+from dicom_node.store.tables import Study
+from dicom_node.studies.indexing import Indexer
+
+_log = structlog.get_logger()
+
+
+class Coordinator:
+    """Moves studies from the spool to the queue of jobs, and reports to their peers."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        bundles: Mapping[str, Bundle],
+        database: Database,
+        spool: Spool,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._bundles = bundles
+        self._specs = {name: bundle.spec for name, bundle in bundles.items()}
+        self._database = database
+        self._clock = clock
+        self._started = clock.now()
+        self._indexer = Indexer(database, spool, clock)
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(4)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._scheduler.add_listener(self._report_error, EVENT_JOB_ERROR)
+        self._outbox = Outbox(
+            [self._sender(name) for name in self._receivers_of_reports()], timedelta(seconds=0.5)
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop."""
+        self._every(0.25, self._indexer.index_waiting)
+        self._every(min(1.0, self._config.settle.quiet_seconds / 4), self.settle_and_route)
+        self._every(5, self.take_back_lost_jobs)
+        self._scheduler.start()
+        self._outbox.start()
+        try:
+            while not stop.wait(0.5):
+                if not self._outbox.alive:
+                    raise RuntimeError("a sender thread has died")
+        finally:
+            self._scheduler.shutdown(wait=True)
+            self._outbox.stop()
+
+    def settle_and_route(self) -> None:
+        """Settle what is quiet and decide what runs on it."""
+        # what the spool still holds may belong to a study that is about to settle
+        self._indexer.index_waiting()
+        quiet = timedelta(seconds=self._config.settle.quiet_seconds)
+        now = self._clock.now()
+        # after a start, senders get the quiet time to come back before anything settles
+        if now - self._started >= quiet:
+            with self._database.write() as session:
+                settled = index.settle_quiet(session, now, quiet)
+            for study_uid in settled:
+                _log.info("study_settled", study_uid=study_uid)
+        while self._route_some():
+            pass
+
+    def take_back_lost_jobs(self) -> None:
+        """Requeue jobs whose worker no longer renews its claim."""
+        with self._database.write() as session:
+            lost = jobs.requeue_lost(
+                session, self._clock.now(), self._config.inference.attempts + 1
+            )
+        if lost:
+            _log.warning("jobs_taken_back", job_ids=lost)
+
+    def _route_some(self) -> int:
+        with self._database.read() as session:
+            waiting = [study.id for study in index.to_route(session)]
+        for study_id in waiting:
+            with self._database.write() as session:
+                self._route(session, session.get_one(Study, study_id))
+        return len(waiting)
+
+    def _route(self, session: jobs.Session, study: Study) -> None:
+        now = self._clock.now()
+        facts = index.facts_of_study(session, study)
+        decision: Decision = decide(self._config.routes, self._specs, facts, self._config.peers)
+        for wanted in decision.jobs:
+            bundle = self._bundles[wanted.pipeline]
+            jobs.enqueue(
+                session,
+                study,
+                NewJob(
+                    pipeline=wanted.pipeline,
+                    version=bundle.version,
+                    weights_sha256=bundle.weights_sha256,
+                    inputs=[item.sop_instance_uid for item in wanted.instances],
+                    peers=wanted.peers,
+                    reason=wanted.reason,
+                    rejection=asdict(wanted.rejection) if wanted.rejection else None,
+                ),
+                now,
+            )
+        study.routed_revision = study.revision
+        study.unrouted_reason = decision.unrouted_reason
+        kind = "study_routed" if decision.jobs else "study_unrouted"
+        audit.record(
+            session,
+            now,
+            kind,
+            study_uid=study.study_instance_uid,
+            revision=study.revision,
+            pipelines=[item.pipeline for item in decision.jobs],
+            reason=decision.unrouted_reason,
+        )
+        _log.info(
+            kind,
+            study_uid=study.study_instance_uid,
+            pipelines=[item.pipeline for item in decision.jobs],
+            reason=decision.unrouted_reason,
+        )
+
+    def _receivers_of_reports(self) -> list[str]:
+        return sorted({name for route in self._config.routes for name in route.send_to})
+
+    def _sender(self, name: str) -> PeerSender:
+        scu = ScuSettings(ae_title=self._config.node.ae_title[0])
+        retry = self._config.retry
+        return PeerSender(
+            name,
+            self._config.peers[name],
+            database=self._database,
+            reports_dir=self._config.reports_dir,
+            store=lambda peer, objects: store(scu, peer, objects),
+            retry=RetryStrategy(
+                timedelta(seconds=retry.first_seconds),
+                timedelta(seconds=retry.longest_seconds),
+                timedelta(hours=retry.give_up_after_hours),
+            ),
+            clock=self._clock,
+        )
+
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        self._scheduler.add_job(work, "interval", seconds=seconds, id=work.__name__)
+
+    def _report_error(self, event: JobExecutionEvent) -> None:
+        # the message may quote a data set; the type and the place do not
+        _log.error("recurring_work_failed", work=event.job_id, error=type(event.exception).__name__)

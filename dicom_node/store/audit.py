@@ -1,0 +1,35 @@
+"""The audit trail: every decision about a study becomes a row in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_node.store.tables import AuditEvent
+
+
+def record(
+    session: Session,
+    at: datetime,
+    kind: str,
+    *,
+    study_uid: str | None = None,
+    job_id: int | None = None,
+    peer: str | None = None,
+    **data: Any,
+) -> None:
+    """Add one audit event; `data` may hold UIDs and our own ids, never patient data."""
+    session.add(
+        AuditEvent(at=at, kind=kind, study_uid=study_uid, job_id=job_id, peer=peer, data=data)
+    )
+
+
+def events_of(session: Session, study_uid: str) -> Sequence[AuditEvent]:
+    """Return a study's audit events, oldest first."""
+    return session.scalars(
+        select(AuditEvent).where(AuditEvent.study_uid == study_uid).order_by(AuditEvent.id)
+    ).all()

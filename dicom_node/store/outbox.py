@@ -1,0 +1,99 @@
+"""The outbox: which objects are due for a peer, and what the peer answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload
+
+from dicom_node.model.states import DeliveryState
+from dicom_node.store import audit
+from dicom_node.store.tables import Delivery, Job, Report
+
+
+def due(session: Session, peer: str, now: datetime, limit: int = 50) -> Sequence[Delivery]:
+    """Return the deliveries that are due for a peer, oldest first."""
+    return session.scalars(
+        select(Delivery)
+        .where(
+            Delivery.peer == peer,
+            Delivery.state == DeliveryState.PENDING,
+            Delivery.next_attempt_at <= now,
+        )
+        .options(joinedload(Delivery.report).joinedload(Report.job).joinedload(Job.study))
+        .order_by(Delivery.id)
+        .limit(limit)
+    ).all()
+
+
+def mark_sent(session: Session, delivery_id: int, answer: str, now: datetime) -> None:
+    """The peer has stored the object (status 0x0000, or a warning that `answer` keeps)."""
+    delivery = _get(session, delivery_id)
+    delivery.state = DeliveryState.SENT
+    delivery.attempts += 1
+    delivery.sent_at = now
+    delivery.answer = answer
+    _record(session, delivery, "report_sent", now)
+
+
+def mark_again(
+    session: Session, delivery_id: int, answer: str, now: datetime, next_attempt_at: datetime
+) -> None:
+    """The attempt failed and another is due."""
+    delivery = _get(session, delivery_id)
+    delivery.attempts += 1
+    delivery.answer = answer
+    delivery.next_attempt_at = next_attempt_at
+    _record(session, delivery, "report_delayed", now, next_attempt_at=next_attempt_at.isoformat())
+
+
+def mark_failed(session: Session, delivery_id: int, answer: str, now: datetime) -> None:
+    """The attempts are used up, or the peer will never take the object."""
+    delivery = _get(session, delivery_id)
+    delivery.state = DeliveryState.FAILED
+    delivery.attempts += 1
+    delivery.answer = answer
+    _record(session, delivery, "report_failed", now)
+
+
+def retry(session: Session, delivery: Delivery, now: datetime) -> None:
+    """Put a failed delivery back into the queue, due at once, its age counted anew."""
+    delivery.state = DeliveryState.PENDING
+    delivery.queued_at = now
+    delivery.next_attempt_at = now
+    _record(session, delivery, "report_retried", now)
+
+
+def counts(session: Session) -> dict[str, dict[str, int]]:
+    """Return the number of deliveries per peer and state."""
+    found: dict[str, dict[str, int]] = {}
+    for peer, state, number in session.execute(
+        select(Delivery.peer, Delivery.state, func.count()).group_by(Delivery.peer, Delivery.state)
+    ):
+        found.setdefault(peer, {})[state] = number
+    return found
+
+
+def _get(session: Session, delivery_id: int) -> Delivery:
+    return session.get_one(
+        Delivery,
+        delivery_id,
+        options=[joinedload(Delivery.report).joinedload(Report.job).joinedload(Job.study)],
+    )
+
+
+def _record(session: Session, delivery: Delivery, kind: str, now: datetime, **data: str) -> None:
+    audit.record(
+        session,
+        now,
+        kind,
+        study_uid=delivery.report.job.study.study_instance_uid,
+        job_id=delivery.report.job_id,
+        peer=delivery.peer,
+        sop_instance_uid=delivery.report.sop_instance_uid,
+        answer=delivery.answer,
+        attempt=delivery.attempts,
+        **data,
+    )

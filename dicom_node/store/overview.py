@@ -1,0 +1,187 @@
+"""What the CLI and the dashboard show: studies with their jobs and deliveries, and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
+
+from dicom_node.store import outbox
+from dicom_node.store.tables import Delivery, Instance, Job, Report, Study
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLine:
+    """One object to one peer."""
+
+    peer: str
+    kind: str
+    sop_instance_uid: str
+    state: str
+    attempts: int
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job, its last error and its objects' deliveries; `reports` are paths by kind."""
+
+    id: int
+    study_uid: str
+    pipeline: str
+    version: str
+    state: str
+    attempts: int
+    reason: str
+    error: str | None
+    queued_at: datetime
+    finished_at: datetime | None
+    statement: str | None
+    reports: tuple[tuple[str, str], ...]
+    deliveries: tuple[DeliveryLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLine:
+    """One study; `modality` and `body_part` are of its first instance."""
+
+    study_uid: str
+    state: str
+    instances: int
+    senders: tuple[str, ...]
+    modality: str
+    last_instance_at: datetime
+    unrouted_reason: str | None
+    jobs: tuple[JobLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers by state; deliveries by peer, then state."""
+
+    studies: dict[str, int]
+    unrouted: int
+    jobs: dict[str, int]
+    deliveries: dict[str, dict[str, int]]
+
+
+def counts(session: Session) -> Counts:
+    """Count everything by state."""
+
+    def by(column: InstrumentedAttribute[str]) -> dict[str, int]:
+        rows = session.execute(select(column, func.count()).group_by(column))
+        return dict(rows.tuples().all())
+
+    return Counts(
+        studies=by(Study.state),
+        unrouted=session.scalar(select(func.count()).where(Study.unrouted_reason.is_not(None)))
+        or 0,
+        jobs=by(Job.state),
+        deliveries=outbox.counts(session),
+    )
+
+
+def studies(session: Session, limit: int = 20, study_uid: str | None = None) -> list[StudyLine]:
+    """Return the latest studies, newest first, or the one named."""
+    query = (
+        select(Study)
+        .options(
+            selectinload(Study.jobs).selectinload(Job.reports).selectinload(Report.deliveries),
+            selectinload(Study.jobs).selectinload(Job.findings),
+        )
+        .order_by(Study.id.desc())
+        .limit(limit)
+    )
+    if study_uid:
+        query = query.where(Study.study_instance_uid == study_uid)
+    return [_study_line(session, study) for study in session.scalars(query)]
+
+
+def jobs(session: Session, limit: int = 50, state: str | None = None) -> list[JobLine]:
+    """Return the latest jobs, newest first, of one state if given."""
+    query = (
+        select(Job)
+        .options(
+            selectinload(Job.study),
+            selectinload(Job.reports).selectinload(Report.deliveries),
+            selectinload(Job.findings),
+        )
+        .order_by(Job.id.desc())
+        .limit(limit)
+    )
+    if state:
+        query = query.where(Job.state == state)
+    return [job_line(job) for job in session.scalars(query)]
+
+
+def job_line(job: Job) -> JobLine:
+    """Flatten a job."""
+    return JobLine(
+        id=job.id,
+        study_uid=job.study.study_instance_uid,
+        pipeline=job.pipeline,
+        version=job.version,
+        state=job.state,
+        attempts=job.attempts,
+        reason=job.reason,
+        error=_error(job),
+        queued_at=job.queued_at,
+        finished_at=job.finished_at,
+        statement=next((row.data["text"] for row in job.findings if row.kind == "statement"), None),
+        reports=tuple((report.kind, report.path) for report in job.reports),
+        deliveries=tuple(
+            _delivery_line(report, delivery)
+            for report in job.reports
+            for delivery in report.deliveries
+        ),
+    )
+
+
+def failed_deliveries(session: Session, peer: str | None = None) -> Sequence[Delivery]:
+    """Return the deliveries that were given up, to one peer or to all."""
+    query = select(Delivery).where(Delivery.state == "failed")
+    if peer:
+        query = query.where(Delivery.peer == peer)
+    return session.scalars(
+        query.options(
+            selectinload(Delivery.report).selectinload(Report.job).selectinload(Job.study)
+        )
+    ).all()
+
+
+def _error(job: Job) -> str | None:
+    return "{what}: {why} ({fix})".format(**job.error) if job.error else None
+
+
+def _delivery_line(report: Report, delivery: Delivery) -> DeliveryLine:
+    return DeliveryLine(
+        peer=delivery.peer,
+        kind=report.kind,
+        sop_instance_uid=report.sop_instance_uid,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        answer=delivery.answer,
+    )
+
+
+def _study_line(session: Session, study: Study) -> StudyLine:
+    number = session.scalar(select(func.count()).where(Instance.study_id == study.id)) or 0
+    senders = session.scalars(
+        select(Instance.sender).where(Instance.study_id == study.id).distinct()
+    ).all()
+    first = session.scalar(
+        select(Instance).where(Instance.study_id == study.id).order_by(Instance.id).limit(1)
+    )
+    return StudyLine(
+        study_uid=study.study_instance_uid,
+        state=study.state,
+        instances=number,
+        senders=tuple(sorted(senders)),
+        modality=str(first.attributes.get("Modality", "")) if first else "",
+        last_instance_at=study.last_instance_at,
+        unrouted_reason=study.unrouted_reason,
+        jobs=tuple(job_line(job) for job in study.jobs),
+    )

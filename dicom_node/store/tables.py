@@ -1,0 +1,241 @@
+"""The tables: what the node knows, and the one place where state changes are checked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, validates
+from sqlalchemy.types import TypeDecorator
+
+from dicom_node.model.states import (
+    DeliveryState,
+    JobState,
+    StudyState,
+    check_transition,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A timezone-aware UTC time on every database (SQLite keeps none)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a timezone may not be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}
+
+
+def _checked(what: str, old: Any, new: Any) -> str:
+    if old is not None and old != new:
+        kind = type(new)
+        check_transition(what, kind(old), new)
+    return str(new)
+
+
+class Study(Base):
+    """A study as it arrives: receiving, then settled; a late instance reopens it.
+
+    Attributes:
+        revision: Counts the settlings; routing looks at each settled revision once.
+        routed_revision: The last revision that routing has decided on.
+        unrouted_reason: Why no route wants it; None when one does or none was asked yet.
+    """
+
+    __tablename__ = "studies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    first_instance_at: Mapped[datetime]
+    last_instance_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+    revision: Mapped[int] = mapped_column(default=0)
+    routed_revision: Mapped[int] = mapped_column(default=0)
+    unrouted_reason: Mapped[str | None] = mapped_column(Text)
+
+    instances: Mapped[list[Instance]] = relationship(back_populates="study")
+    jobs: Mapped[list[Job]] = relationship(back_populates="study", order_by="Job.id")
+
+    @validates("state")
+    def _state(self, _: str, new: StudyState) -> str:
+        return _checked(f"study {self.study_instance_uid}", self.state, new)
+
+
+class Series(Base):
+    """A series of a study."""
+
+    __tablename__ = "series"
+    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+
+
+class Instance(Base):
+    """An instance in the spool.
+
+    Attributes:
+        path: Relative to the spool's root.
+        sha256: Of the encoded data set as it came.
+        sender: Calling AE title.
+        attributes: Header values by keyword (dicom_node.model.instances.attributes_of).
+    """
+
+    __tablename__ = "instances"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    sender: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[datetime]
+    attributes: Mapped[dict[str, Any]]
+
+    study: Mapped[Study] = relationship(back_populates="instances")
+    series: Mapped[Series] = relationship()
+
+
+class Job(Base):
+    """One pipeline on one settled study.
+
+    Attributes:
+        input_key: Hash of pipeline, version, weights and input instances: the same job
+            is never queued twice, and a late image that the pipeline does not take changes none.
+        inputs: SOP Instance UIDs that it takes.
+        peers: Names of the peers that get its reports.
+        reason: Which routes asked for it, and why.
+        rejection: Set by routing when no image fits: {"reason": code, "text": sentence}.
+        error: What, why and fix of the last failure.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (UniqueConstraint("study_id", "pipeline", "input_key"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    pipeline: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(64))
+    input_key: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    inputs: Mapped[list[str]]
+    peers: Mapped[list[str]]
+    reason: Mapped[str] = mapped_column(Text)
+    rejection: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    attempts: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    queued_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    run_record: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+    study: Mapped[Study] = relationship(back_populates="jobs")
+    reports: Mapped[list[Report]] = relationship(back_populates="job", order_by="Report.id")
+    findings: Mapped[list[FindingRow]] = relationship(order_by="FindingRow.id")
+
+    @validates("state")
+    def _state(self, _: str, new: JobState) -> str:
+        return _checked(f"job {self.id}", self.state, new)
+
+
+class FindingRow(Base):
+    """One finding of a job, as plain JSON without its arrays."""
+
+    __tablename__ = "findings"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]]
+
+
+class Report(Base):
+    """One DICOM object made from a job's findings; `path` is relative to the reports folder."""
+
+    __tablename__ = "reports"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    path: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+    job: Mapped[Job] = relationship(back_populates="reports")
+    deliveries: Mapped[list[Delivery]] = relationship(back_populates="report")
+
+
+class Delivery(Base):
+    """One object to one peer: a row of the outbox.
+
+    Attributes:
+        answer: What the peer said last (status and comment), or why it could not be asked.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("report_id", "peer"),
+        Index("ix_deliveries_due", "peer", "state", "next_attempt_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"), index=True)
+    peer: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    queued_at: Mapped[datetime]
+    next_attempt_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    answer: Mapped[str | None] = mapped_column(Text)
+
+    report: Mapped[Report] = relationship(back_populates="deliveries")
+
+    @validates("state")
+    def _state(self, _: str, new: DeliveryState) -> str:
+        return _checked(f"delivery {self.id}", self.state, new)
+
+
+class AuditEvent(Base):
+    """Who, what and when of everything that decided about a study (PS3.15 A.5).
+
+    Attributes:
+        kind: snake_case name of what happened.
+        data: Details; never patient data.
+    """
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    kind: Mapped[str] = mapped_column(String(64), index=True)
+    study_uid: Mapped[str | None] = mapped_column(String(64), index=True)
+    job_id: Mapped[int | None]
+    peer: Mapped[str | None] = mapped_column(String(64))
+    data: Mapped[dict[str, Any]]

@@ -1,0 +1,98 @@
+"""From the spool to the index: what was acknowledged becomes part of its study."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from pydicom import dcmread
+from pydicom.filereader import read_file_meta_info
+
+from dicom_node.clock import Clock
+from dicom_node.errors import NodeError
+from dicom_node.model.instances import InstanceFacts, facts_of
+from dicom_node.store import audit, index
+from dicom_node.store.database import Database
+from dicom_node.store.spool import Plan, Spool
+
+_log = structlog.get_logger()
+
+_BATCH: Final = 200
+
+
+class Indexer:
+    """Indexes the spool's inbox, in batches, off the path of the acknowledgement.
+
+    The row is committed first and the file moved to its place after: killed in between, the
+    file is still in the inbox, and indexing it again finds its own row and only moves it.
+    """
+
+    def __init__(self, database: Database, spool: Spool, clock: Clock) -> None:
+        self._database = database
+        self._spool = spool
+        self._clock = clock
+        self._one_at_a_time = threading.Lock()
+
+    def index_waiting(self) -> int:
+        """Index everything that waits; returns the number of files handled."""
+        with self._one_at_a_time:
+            waiting = self._spool.waiting()
+            for start in range(0, len(waiting), _BATCH):
+                self._index(waiting[start : start + _BATCH])
+            return len(waiting)
+
+    def _index(self, files: list[Path]) -> None:
+        planned: list[tuple[Plan, index.Indexed]] = []
+        outcomes: Counter[tuple[str, str]] = Counter()
+        with self._database.write() as session:
+            for file in files:
+                try:
+                    facts, plan, received_at = self._read(file)
+                except Exception as error:  # noqa: BLE001 - one bad file must not hold up the rest
+                    self._set_aside(file, error)
+                    continue
+                outcome = index.add_instance(
+                    session,
+                    index.Arrival(facts, plan.path, plan.sha256, received_at),
+                    self._clock.now(),
+                )
+                planned.append((plan, outcome))
+                outcomes[facts.study_instance_uid, facts.sender] += 1
+            for (study_uid, sender), number in outcomes.items():
+                audit.record(
+                    session,
+                    self._clock.now(),
+                    "instances_received",
+                    study_uid=study_uid,
+                    peer=sender,
+                    number=number,
+                )
+        for plan, outcome in planned:
+            self._spool.place(plan, keep_aside=outcome is index.Indexed.CONFLICT)
+        for (study_uid, sender), number in outcomes.items():
+            _log.info("instances_received", study_uid=study_uid, peer=sender, number=number)
+
+    def _read(self, file: Path) -> tuple[InstanceFacts, Plan, datetime]:
+        meta = read_file_meta_info(file)
+        header = dcmread(file, stop_before_pixels=True)
+        facts = facts_of(
+            header,
+            str(meta.TransferSyntaxUID),
+            sender=str(meta.get("SourceApplicationEntityTitle", "")).strip(),
+        )
+        plan = self._spool.plan(
+            file, facts.study_instance_uid, facts.series_instance_uid, facts.sop_instance_uid
+        )
+        return facts, plan, datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+    def _set_aside(self, file: Path, error: Exception) -> None:
+        # the text of a parser's exception may hold patient data: its type does not
+        why = error.why if isinstance(error, NodeError) else type(error).__name__
+        aside = self._spool.set_aside(file)
+        _log.error("file_set_aside", file=aside.name, why=why)
+        with self._database.write() as session:
+            audit.record(session, self._clock.now(), "file_set_aside", file=aside.name, why=why)

@@ -1,0 +1,261 @@
+"""Find L1 to L4 in a CT volume: checks of the series, the U-Net, names, masks at full size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from dicom_node.model.codes import Code
+from dicom_node.model.targets import Rejection, Target
+from pipelines.transforms import lumbar_reasons as reasons
+from pipelines.transforms.lumbar_grid import RasGrid, axes_of, ras_grid
+from pipelines.transforms.lumbar_levels import Level, LevelUncertainError, name_levels
+
+GRID_MM: Final = 4.0
+VERTEBRA: Final[Mapping[str, Code]] = {
+    "L1": Code("66794005", "SCT", "L1 vertebra"),
+    "L2": Code("14293000", "SCT", "L2 vertebra"),
+    "L3": Code("36470004", "SCT", "L3 vertebra"),
+    "L4": Code("11994002", "SCT", "L4 vertebra"),
+    "L5": Code("49668003", "SCT", "L5 vertebra"),
+}
+_HALF_WIDTH_MM: Final = 96.0
+_NO_CONTRAST: Final = frozenset({"", "NONE", "NO", "N", "WITHOUT", "NATIVE", "UNENHANCED", "0"})
+
+
+class Finder(Protocol):
+    """What the locator needs of the network."""
+
+    def locate(self, volume: Tensor) -> Tensor: ...
+
+
+class LumbarLocator:
+    """Callable for the engine: (image, attributes) to one target a level, or one rejection.
+
+    Each target's `extras` hold `offset` (row, column, slice of a sub-box), `body` and `roi`
+    (boolean arrays on that box, source voxels) and `centre` (source voxel). `slices` are the
+    images through the middle of the body that are read.
+
+    Args:
+        network: Gives `locate`; the engine's own network, so that its weights are loaded.
+        levels: Which vertebrae to evaluate.
+        erosion_mm: How far inside the body's surface the trabecular region begins.
+        max_slices: At most so many images a vertebra.
+        max_thickness_mm, min_slices, min_coverage_mm: Limits of the series.
+        metal_hu, metal_ml: More than this volume above this HU around a body is metal.
+    """
+
+    def __init__(
+        self,
+        network: Finder,
+        levels: Sequence[str] = ("L1", "L2", "L3", "L4"),
+        erosion_mm: float = 4.5,
+        max_slices: int = 7,
+        max_thickness_mm: float = 5.0,
+        min_slices: int = 20,
+        min_coverage_mm: float = 100.0,
+        metal_hu: float = 2500.0,
+        metal_ml: float = 0.05,
+    ) -> None:
+        self.network = network
+        self.levels = tuple(levels)
+        self.erosion_mm = erosion_mm
+        self.max_slices = max_slices
+        self.max_thickness_mm = max_thickness_mm
+        self.min_slices = min_slices
+        self.min_coverage_mm = min_coverage_mm
+        self.metal_hu = metal_hu
+        self.metal_ml = metal_ml
+
+    def __call__(self, image: Tensor, attributes: Mapping[str, Any]) -> list[Target | Rejection]:
+        affine = np.asarray(getattr(image, "affine", np.eye(4)), np.float64)
+        refused = self.check_series(tuple(image.shape[1:]), affine, attributes)
+        if refused:
+            return [refused]
+        volume = torch.as_tensor(image)[0]
+        grid = ras_grid(volume, affine, GRID_MM)
+        probabilities, start = self._probabilities(grid)
+        try:
+            found = name_levels(probabilities, GRID_MM)
+        except LevelUncertainError as uncertain:
+            return [reasons.level_uncertain(str(uncertain))]
+        shift = np.array([start, 0, 0])
+        by_name = {level.name: level for level in found}
+        enhanced = _enhanced_share(grid, by_name, shift)
+        if enhanced > 0.12:
+            return [reasons.contrast_given("the vessels in front of the spine are bright")]
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        return [
+            self._target(name, by_name.get(name), probabilities, grid, start, volume, spacing)
+            for name in self.levels
+        ]
+
+    def check_series(
+        self, shape: tuple[int, ...], affine: npt.NDArray[np.float64], attributes: Mapping[str, Any]
+    ) -> Rejection | None:
+        """Reasons that need no look at the pixels."""
+        agent = attributes.get("ContrastBolusAgent")
+        texts = [
+            str(a).strip().upper() for a in (agent if isinstance(agent, list) else [agent]) if a
+        ]
+        if any(text not in _NO_CONTRAST for text in texts):
+            return reasons.contrast_given("the header names a contrast agent")
+        order, _ = axes_of(affine)
+        if order[2] != 2:
+            return reasons.not_axial()
+        apart = float(np.linalg.norm(affine[:3, 2]))
+        thickness = attributes.get("SliceThickness")
+        thick = max(apart, float(thickness)) if isinstance(thickness, int | float) else apart
+        if thick > self.max_thickness_mm + 0.05:
+            return reasons.too_thick(thick, self.max_thickness_mm)
+        if shape[2] < self.min_slices or shape[2] * apart < self.min_coverage_mm:
+            return reasons.too_few(shape[2], shape[2] * apart)
+        return None
+
+    def _probabilities(self, grid: RasGrid) -> tuple[npt.NDArray[np.float32], int]:
+        """The network's maps on a band around the body's middle, and where the band begins."""
+        inside = (grid.data > -300).float()
+        mass = inside.sum((1, 2))
+        if float(mass.sum()) > 0:
+            middle = float((mass * torch.arange(len(mass))).sum() / mass.sum())
+        else:
+            middle = (len(mass) - 1) / 2
+        half = round(_HALF_WIDTH_MM / GRID_MM)
+        start = int(np.clip(round(middle) - half, 0, max(0, len(mass) - 2 * half)))
+        maps = self.network.locate(grid.data[start : start + 2 * half])
+        return maps.float().numpy(), start
+
+    def _target(
+        self,
+        name: str,
+        level: Level | None,
+        probabilities: npt.NDArray[np.float32],
+        grid: RasGrid,
+        start: int,
+        volume: Tensor,
+        spacing: npt.NDArray[np.float64],
+    ) -> Target:
+        code = VERTEBRA[name]
+        if level is None or not level.complete:
+            return Target(name=name, anatomy=code, rejection=reasons.out_of_view(name))
+        body, offset = _body_mask(level, probabilities[0], grid, start, volume.shape)
+        roi = ndimage.distance_transform_edt(np.pad(body, 1), spacing)[1:-1, 1:-1, 1:-1]
+        roi = roi > self.erosion_mm
+        ml = float(np.prod(spacing)) / 1000
+        centre = grid.to_source(level.centre + np.array([start, 0, 0]))
+        extras = {
+            "offset": offset,
+            "body": body,
+            "roi": roi,
+            "centre": (float(centre[0]), float(centre[1]), float(centre[2])),
+        }
+        rejection = None
+        metal_ml = _metal(volume, body, offset, spacing, self.metal_hu) * ml
+        if metal_ml > self.metal_ml:
+            rejection = reasons.metal(name, metal_ml)
+        elif roi.sum() * ml < 1.0:
+            rejection = reasons.region_too_small(name, float(roi.sum() * ml))
+        slices = _slices(roi, offset[2], self.max_slices)
+        rows, columns = np.flatnonzero(body.any((1, 2))), np.flatnonzero(body.any((0, 2)))
+        box = None
+        if rows.size:
+            box = (
+                int(offset[1] + columns[0]),
+                int(offset[0] + rows[0]),
+                int(np.ptp(columns) + 1),
+                int(np.ptp(rows) + 1),
+            )
+        return Target(
+            name=name, anatomy=code, box=box, slices=slices, extras=extras, rejection=rejection
+        )
+
+
+def _body_mask(
+    level: Level, body: npt.NDArray[np.float32], grid: RasGrid, start: int, shape: Sequence[int]
+) -> tuple[npt.NDArray[np.bool_], tuple[int, int, int]]:
+    """The body at the source's resolution: probability above one half, between its two discs."""
+    reach = 40.0 / GRID_MM
+    corners = np.array([level.centre - reach, level.centre + reach]) + np.array([start, 0, 0])
+    source = np.sort(grid.to_source(corners), axis=0)
+    low = np.clip(np.floor(source[0]), 0, np.array(shape) - 1).astype(int)
+    high = np.clip(np.ceil(source[1]), 0, np.array(shape) - 1).astype(int) + 1
+    # Grid coordinates of every source row, column and slice of the box, per grid axis.
+    along = [
+        grid.from_source_axis(k, np.arange(low[grid.order[k]], high[grid.order[k]]))
+        for k in range(3)
+    ]
+    along[0] = along[0] - start
+    points = np.stack(np.meshgrid(*along, indexing="ij"))
+    chance = ndimage.map_coordinates(body, points, order=1, mode="nearest")
+    height = np.tensordot(level.axis, points - level.centre[:, None, None, None], axes=(0, 0))
+    mask = (chance > 0.5) & (height > level.low) & (height < level.high)
+    labelled, count = ndimage.label(mask)
+    if count > 1:
+        sizes = np.bincount(labelled.ravel())
+        sizes[0] = 0
+        mask = labelled == int(sizes.argmax())
+    mask = ndimage.binary_fill_holes(mask)
+    # From (X, Y, Z) to the source's (row, column, slice).
+    turned = np.transpose(mask, np.argsort(grid.order))
+    return turned, (int(low[0]), int(low[1]), int(low[2]))
+
+
+def _metal(
+    volume: Tensor,
+    body: npt.NDArray[np.bool_],
+    offset: tuple[int, int, int],
+    spacing: npt.NDArray[np.float64],
+    limit: float,
+) -> float:
+    """Voxels above `limit` within 15 mm of the body's box."""
+    box = []
+    for axis in range(3):
+        used = np.flatnonzero(body.any(tuple(a for a in range(3) if a != axis)))
+        if not used.size:
+            return 0.0
+        margin = round((15.0 if axis < 2 else 3.0) / spacing[axis])
+        first = max(0, offset[axis] + int(used[0]) - margin)
+        box.append(slice(first, offset[axis] + int(used[-1]) + margin + 1))
+    return float((volume[tuple(box)] > limit).sum())
+
+
+def _slices(roi: npt.NDArray[np.bool_], first: int, most: int) -> tuple[int, ...]:
+    """Images through the middle of the region: where its area is at least 60 % of the largest."""
+    area = roi.sum((0, 1))
+    if not area.any():
+        return ()
+    good = np.flatnonzero(area >= 0.6 * area.max())
+    if good.size > most:
+        good = good[np.unique(np.linspace(0, good.size - 1, most).round().astype(int))]
+    return tuple(int(first + k) for k in good)
+
+
+def _enhanced_share(
+    grid: RasGrid, levels: Mapping[str, Level], shift: npt.NDArray[np.int64]
+) -> float:
+    """Share of voxels like enhanced blood (110 to 450 HU) where aorta and vena cava lie.
+
+    Unenhanced blood has 30 to 60 HU; the two vessels fill about a quarter to a half of the box
+    in front of the body (±26 mm wide, 30 mm deep).
+    """
+    shares = []
+    for name in ("L2", "L3", "L4"):
+        level = levels.get(name)
+        if level is None:
+            continue
+        x, y, z = np.round(level.centre + shift).astype(int)
+        front = y + round(20 / GRID_MM)
+        part = grid.data[
+            max(0, x - round(26 / GRID_MM)) : x + round(26 / GRID_MM) + 1,
+            front : front + round(30 / GRID_MM),
+            max(0, z - 2) : z + 3,
+        ]
+        if part.numel():
+            shares.append(float(((part > 110) & (part < 450)).float().mean()))
+    return float(np.mean(shares)) if shares else 0.0

@@ -1,0 +1,124 @@
+"""Every mistake in node.yaml is told with its line, its reason and a way out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.config import InvalidConfigError, NodeConfig, load_config
+from dicom_node.errors import ConfigError
+
+GOOD = """\
+node:
+  ae_title: AINODE
+  port: 11112
+  data_dir: data
+
+peers:
+  pacs:   {ae_title: PACS,  host: 10.0.0.5, port: 104}
+  xray-1: {ae_title: DXR01, host: 10.0.0.21, port: 104}
+
+accept_from: [pacs, xray-1]
+
+settle: {quiet_seconds: 60}
+
+routes:
+  - name: knee radiographs
+    when: {modality: [CR, DX], body_part: knee, view: [AP, PA]}
+    run: [knee_kl_ensemble]
+    send_to: [pacs]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "node.yaml"
+    file.write_text(text)
+    return file
+
+
+def problem_of(tmp_path: Path, text: str) -> tuple[int, str, str, str]:
+    with pytest.raises(InvalidConfigError) as caught:
+        load_config(write(tmp_path, text), {"knee_kl_ensemble"})
+    problem = caught.value.problems[0]
+    return problem.line, problem.key, problem.why, problem.fix
+
+
+def test_the_design_example_loads(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.node.ae_title == ["AINODE"]
+    assert config.node.data_dir == tmp_path / "data"
+    assert config.routes[0].when.body_part == ["knee"]
+    assert set(config.senders) == {"pacs", "xray-1"}
+    assert config.database_url == f"sqlite:///{tmp_path / 'data' / 'node.sqlite3'}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key", "why", "fix"),
+    [
+        ("modality:", "modaltiy:", 16, "routes[0].when.modaltiy", "unknown key", "`modality`"),
+        ("  port: 11112", "  port: 0", 3, "node.port", "greater than or equal to 1", "range"),
+        ("  port: 11112", "  port: abc", 3, "node.port", "'abc'", "number"),
+        ("  ae_title: AINODE", "  ae_title: ''", 2, "node.ae_title[0]", "blank", "change"),
+        ("AINODE", "A_TITLE_THAT_IS_TOO_LONG", 2, "node.ae_title[0]", "24 characters", "change"),
+        ("[pacs, xray-1]", "[pacs, xray-2]", 10, "accept_from[1]", "xray-2", "`xray-1`"),
+        ("send_to: [pacs]", "send_to: [pasc]", 18, "routes[0].send_to[0]", "pasc", "`pacs`"),
+        ("[knee_kl_ensemble]", "[knee_kl]", 17, "routes[0].run[0]", "knee_kl", "knee_kl_ens"),
+        ("quiet_seconds: 60", "quiet_seconds: -1", 12, "settle.quiet_seconds", "-1", "range"),
+        ("  data_dir: data\n", "", 1, "node.data_dir", "missing", "data_dir"),
+        ("settle: {quiet_seconds: 60}", "settle: 60", 12, "settle", "dictionary", "indented"),
+        ("accept_from:", "peers: {}\naccept_from:", 10, "YAML", "given twice", "mend"),
+        ("peers:", "peers: [", 8, "YAML", "expected", "mend"),
+    ],
+)
+def test_a_mistake_is_told_with_line_reason_and_fix(
+    tmp_path: Path, old: str, new: str, line: int, key: str, why: str, fix: str
+) -> None:
+    assert old in GOOD
+    found = problem_of(tmp_path, GOOD.replace(old, new, 1))
+    assert found[0] == line
+    assert found[1] == key
+    assert why in found[2]
+    assert fix in found[3]
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("port: 11112", "port: x").replace("quiet_seconds: 60", "quiet_seconds: y")
+    with pytest.raises(InvalidConfigError) as caught:
+        load_config(write(tmp_path, text))
+    assert [problem.key for problem in caught.value.problems] == [
+        "node.port",
+        "settle.quiet_seconds",
+    ]
+
+
+def test_two_routes_of_one_name_are_refused(tmp_path: Path) -> None:
+    double = GOOD + GOOD[GOOD.index("  - name:") :]
+    assert "same name" in problem_of(tmp_path, double)[2]
+
+
+def test_anyone_may_send_only_by_the_word(tmp_path: Path) -> None:
+    text = GOOD.replace("accept_from: [pacs, xray-1]", "accept_from: anyone")
+    assert load_config(write(tmp_path, text)).anyone_may_send
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    assert "no keys" in problem_of(tmp_path, "")[2]
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_load_or_give_a_config_error(tmp_path_factory: object, data: bytes) -> None:
+    assert isinstance(tmp_path_factory, pytest.TempPathFactory)
+    file = tmp_path_factory.getbasetemp() / f"fuzz-{os.getpid()}.yaml"
+    file.write_bytes(data)
+    with contextlib.suppress(ConfigError):
+        assert isinstance(load_config(file), NodeConfig)
