@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from sqlalchemy.orm import Session
 
 from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json
 from dicom_node.clock import SystemClock
@@ -17,23 +17,7 @@ from dicom_node.store import jobs as queue
 from dicom_node.store import outbox, overview
 from dicom_node.store.database import Database
 from dicom_node.store.tables import Job
-
-_COLOURS = {
-    "done": "green",
-    "sent": "green",
-    "committed": "green",
-    "ok": "green",
-    "warn": "yellow",
-    "not_evaluated": "yellow",
-    "failed": "red",
-    "fail": "red",
-}
-
-
-def coloured(state: str) -> str:
-    """Return a state as rich markup."""
-    colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/]" if colour else state
+from dicom_node.terminal import coloured, studies_table
 
 
 def serve(
@@ -175,27 +159,6 @@ def retry(
     typer.echo(f"queued again: {', '.join(again) or 'nothing had failed'}")
 
 
-def studies_table(lines: Sequence[overview.StudyLine]) -> Table:
-    """Render studies with their jobs and deliveries, one row a job."""
-    table = Table("study", "images", "from", "state", "pipeline", "job", "delivered")
-    for line in lines:
-        shown = (
-            f"…{line.study_uid[-18:]}",
-            f"{line.instances} {line.modality}",
-            ", ".join(line.senders),
-            line.state,
-        )
-        if not line.jobs:
-            table.add_row(*shown, "-", line.unrouted_reason or "", "")
-        for job in line.jobs:
-            delivered = ", ".join(
-                f"{item.kind} → {item.peer} {coloured(item.state)}" for item in job.deliveries
-            )
-            table.add_row(*shown, job.pipeline, coloured(job.state), delivered)
-            shown = ("", "", "", "")
-    return table
-
-
 def _counts_line(counts: overview.Counts) -> str:
     def part(numbers: dict[str, int]) -> str:
         return ", ".join(f"{number} {coloured(state)}" for state, number in numbers.items())
@@ -208,7 +171,7 @@ def _counts_line(counts: overview.Counts) -> str:
     return "\n".join(lines)
 
 
-def _story(session: overview.Session, study_uid: str) -> list[dict[str, object]]:
+def _story(session: Session, study_uid: str) -> list[dict[str, object]]:
     from dicom_node.store import audit
 
     return [

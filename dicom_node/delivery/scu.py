@@ -9,13 +9,16 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import VerificationPresentationContexts, build_context
 from pynetdicom.status import code_to_category
 
 from dicom_node.model.peers import Peer
+
+
+_UNCOMPRESSED: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
 class Verdict(Enum):
@@ -62,12 +65,11 @@ def store(settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]) -> Ite
     the peer answered 0x0000 or a warning (PS3.4 Table B.2-1).
     """
     ae = _ae(settings)
+    wanted = sorted({(item.sop_class_uid, item.transfer_syntax_uid or "") for item in objects})
     # a context each, as the acceptor chooses only one transfer syntax of a context
-    for uid, syntax in sorted({(i.sop_class_uid, i.transfer_syntax_uid or "") for i in objects}):
-        ae.requested_contexts = [
-            *ae.requested_contexts,
-            build_context(uid, syntax or [ExplicitVRLittleEndian, ImplicitVRLittleEndian]),
-        ]
+    ae.requested_contexts = [
+        build_context(uid, syntax or _UNCOMPRESSED) for uid, syntax in wanted
+    ]
     association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
     if not association.is_established:
         why = _not_established(association)

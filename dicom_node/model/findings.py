@@ -33,6 +33,12 @@ class ImageReference:
     series_instance_uid: str
     frame: int | None = None
 
+    @property
+    def key(self) -> str:
+        """Names its picture: the SOP Instance UID, with "#frame" for one of several frames."""
+        frame = "" if self.frame is None else f"#{self.frame}"
+        return f"{self.sop_instance_uid}{frame}"
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:

@@ -28,19 +28,14 @@ def _own(value: str, meaning: str) -> Code:
 PREDICTION_SET: Final = _own("prediction-set", "Member of conformal prediction set")
 COVERAGE: Final = _own("coverage", "Coverage of conformal prediction set")
 CALIBRATED: Final = _own("calibrated", "Calibrated class probability")
-METHOD_NOTE: Final = _own("method-note", "Method of measurement in words")
 
-# What the report says about itself.
-STATEMENT: Final = _own("statement", "Statement of result")
-RESTRICTION: Final = _own("restriction", "Restriction of use")
-EVALUATION: Final = _own("evaluation", "Evaluation by the algorithm")
 REASON: Final = _own("not-eval-reason", "Reason why not evaluated")
 SIDE_SOURCE: Final = _own("side-source", "Source of laterality")
 
 # Reasons why not evaluated.
 WRONG_BODY_PART: Final = _own("wrong-body-part", "Wrong body part")
 WRONG_VIEW: Final = _own("wrong-view", "Wrong view")
-WRONG_SIDE: Final = _own("side-unknown", "Side of the body unknown")
+SIDE_UNKNOWN: Final = _own("side-unknown", "Side of the body unknown")
 NOTHING_FOUND: Final = _own("nothing-found", "Anatomy not found in the image")
 OUT_OF_DISTRIBUTION: Final = _own("out-of-dist", "Unlike the images of training")
 OUT_OF_VIEW: Final = _own("out-of-view", "Anatomy out of view")

@@ -11,6 +11,7 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy.orm import Session
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
@@ -102,7 +103,7 @@ class Coordinator:
                 self._route(session, session.get_one(Study, study_id))
         return len(waiting)
 
-    def _route(self, session: jobs.Session, study: Study) -> None:
+    def _route(self, session: Session, study: Study) -> None:
         now = self._clock.now()
         facts = index.facts_of_study(session, study)
         decision: Decision = decide(self._config.routes, self._specs, facts, self._config.peers)

@@ -27,7 +27,7 @@ from dicom_node.store import index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.files import write_durably
 from dicom_node.store.jobs import JobResult, NewReport
-from dicom_node.store.tables import Job
+from dicom_node.store.tables import Instance, Job
 
 _log = structlog.get_logger()
 
@@ -88,7 +88,7 @@ class Worker:
             if job is None:
                 return False
             study_uid = job.study.study_instance_uid
-            job_input = self._input(session_instances=jobs.instances_of(session, job), job=job)
+            job_input = self._input(jobs.instances_of(session, job), job)
         log = _log.bind(job_id=job.id, pipeline=job.pipeline, study_uid=study_uid)
         log.info("job_started", images=len(job_input.files))
         try:
@@ -116,14 +116,14 @@ class Worker:
         log.info("job_finished" if kept else "job_lost", state=str(result.state))
         return True
 
-    def _input(self, session_instances: Sequence[index.Instance], job: Job) -> JobInput:
+    def _input(self, instances: Sequence[Instance], job: Job) -> JobInput:
         rejection = None
         if job.rejection:
             rejection = Rejection(Code(**job.rejection["reason"]), job.rejection["text"])
         study_uid = job.study.study_instance_uid
         return JobInput(
-            files=tuple(self._spool_dir / row.path for row in session_instances),
-            facts=tuple(index.facts_of_row(row, study_uid) for row in session_instances),
+            files=tuple(self._spool_dir / row.path for row in instances),
+            facts=tuple(index.facts_of_row(row, study_uid) for row in instances),
             rejection=rejection,
             started=self._clock.now(),
         )

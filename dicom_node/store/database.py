@@ -56,7 +56,6 @@ class Database:
         """A transaction that only reads: one consistent view."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
-            session.rollback()
 
     def migrate(self) -> None:
         """Bring the tables to this version's shape.

@@ -199,7 +199,7 @@ def train_bmd(
     ]
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-3)
     began = time.monotonic()
-    network.train()
+    network.train().to(memory_format=torch.channels_last)  # twice as fast on a CPU
     errors: list[float] = []
     for step in range(steps):
         share = max(step / steps, (time.monotonic() - began) / seconds)
@@ -223,7 +223,8 @@ def train_bmd(
         drawn = low + (high - low) * torch.rand(batch, generator=rng)
         known = bank.known[chosen]
         bmd = torch.where(known.isnan(), drawn, known)
-        out = network(simulate(bank, chosen, bmd, rng))
+        images = simulate(bank, chosen, bmd, rng)
+        out = network(images.contiguous(memory_format=torch.channels_last))
         error = out[:, 0] - bmd
         if share < 0.1:
             loss = functional.smooth_l1_loss(error / 10, torch.zeros_like(error))
@@ -242,5 +243,5 @@ def train_bmd(
                 f"bmd step {step + 1} rmse {np.sqrt(np.mean(errors[-100:])):.2f} mg/cm3 "
                 f"loss {float(loss.detach()):.3f} {time.monotonic() - began:.0f} s"
             )
-    network.eval()
+    network.eval().to(memory_format=torch.contiguous_format)
     return network

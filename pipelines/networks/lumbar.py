@@ -8,8 +8,11 @@ import torch
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
+from pipelines.transforms.lumbar_hu import INTERCEPT, SLOPE
+
 BMD_CENTRE: Final = 120.0
 BMD_SCALE: Final = 50.0
+_HU_SCALE: Final = 200.0
 _WINDOWS: Final = (3, 6, 9)
 """Half sides, in pixels, of the windows whose mean density goes straight to the last layer."""
 LOCATOR_CHANNELS: Final = ("body", "s1", "disc")
@@ -22,7 +25,7 @@ class SliceBMD(nn.Module):
     variance (heteroscedastic regression, Nix and Weigend 1994).
     """
 
-    def __init__(self, channels: tuple[int, ...] = (12, 24, 48, 64, 96), dropout: float = 0.1):
+    def __init__(self, channels: tuple[int, ...] = (8, 16, 32, 48, 64), dropout: float = 0.1):
         super().__init__()
         stages: list[nn.Module] = []
         previous = 1
@@ -43,9 +46,17 @@ class SliceBMD(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(previous * 2 + len(_WINDOWS), 2)
+        self._start_linear()
+
+    def _start_linear(self) -> None:
+        """Begin at the published relation applied to the middle window's mean HU."""
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+            self.head.weight[0, -2] = SLOPE * _HU_SCALE / BMD_SCALE
+            self.head.bias[0] = (INTERCEPT - BMD_CENTRE) / BMD_SCALE
 
     def forward(self, hu: Tensor) -> Tensor:
-        x = torch.clamp(hu, -200.0, 900.0) / 200.0
+        x = torch.clamp(hu, -200.0, 900.0) / _HU_SCALE
         maps = self.features(x)
         # The middle of the crop is the vertebral body; its features count on their own too.
         size = maps.shape[-1]
@@ -96,7 +107,7 @@ class LumbarBMD(nn.Module):
 
     def __init__(
         self,
-        bmd_channels: tuple[int, ...] = (12, 24, 48, 64, 96),
+        bmd_channels: tuple[int, ...] = (8, 16, 32, 48, 64),
         locator_channels: tuple[int, ...] = (16, 32, 64, 96),
     ):
         super().__init__()

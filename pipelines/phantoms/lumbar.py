@@ -179,6 +179,9 @@ def _paint_bones(canvas: Canvas, spine: list[Vertebra], habitus: Habitus, cortex
         float(by_name["S1"].centre[1]),
         habitus.half_width - habitus.fat_side,
         cortex,
+        within=lambda x, y, z: habitus.outline(
+            x, y, z, (0.9 * habitus.fat_side, habitus.fat_front, habitus.fat_back)
+        ),
     )
 
 

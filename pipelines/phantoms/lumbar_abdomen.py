@@ -34,7 +34,7 @@ class Habitus:
         size = rng.uniform(0, 1)
         return cls(
             half_width=148 + 32 * size + rng.normal(0, 4),
-            half_depth=96 + 28 * size + rng.normal(0, 3),
+            half_depth=104 + 28 * size + rng.normal(0, 3),
             fat_side=8 + 20 * size + rng.uniform(0, 6),
             fat_front=8 + 18 * size + rng.uniform(0, 8),
             fat_back=9 + 14 * size + rng.uniform(0, 8),
@@ -175,8 +175,8 @@ def paint_organs(
     tissue = lambda mean, rough: (mean + rough * canvas.coarse + 3 * canvas.fine).astype(np.float32)  # noqa: E731
     liver = tissue(58 + 0.4 * enhancement_hu, 3)
     drop = rng.uniform(-15, 15)
-    _inside(canvas, habitus, (-a * 0.62, -f * 0.05, t11[2] + drop), (a * 0.62, f * 0.98, 95), liver)
-    _inside(canvas, habitus, (-a * 0.10, -f * 0.55, t11[2] + 20), (a * 0.62, f * 0.42, 55), liver)
+    _inside(canvas, habitus, (-a * 0.58, -f * 0.05, t11[2] + drop), (a * 0.7, f * 1.08, 118), liver)
+    _inside(canvas, habitus, (-a * 0.10, -f * 0.55, t11[2] + 12), (a * 0.68, f * 0.46, 62), liver)
     for _ in range(14):  # hepatic vessels, darker than the liver without contrast
         start = np.array(
             [-a * rng.uniform(0.3, 0.8), rng.uniform(-0.5, 0.4) * f, t11[2] + rng.uniform(-40, 40)]

@@ -29,7 +29,7 @@ def paint_bowel(canvas: Canvas, spine: Sequence[Vertebra], habitus: Habitus) -> 
         limit = float(level["L3"][1]) - 42 + 0.35 * abs(float(p[0]))
         return bool(habitus.outline(x, y, z, lining) < 0) and float(p[1]) < limit
 
-    for _ in range(170):
+    for _ in range(230):
         p = np.array(
             [rng.uniform(-0.7, 0.7) * a, rng.uniform(y_min, 20), rng.uniform(z_low, z_high)]
         )
@@ -43,7 +43,7 @@ def paint_bowel(canvas: Canvas, spine: Sequence[Vertebra], habitus: Habitus) -> 
             p = p + heading / np.linalg.norm(heading) * 15
         if len(run) < 2:
             continue
-        radius = rng.uniform(8, 12.5)
+        radius = rng.uniform(9, 15)
         content = rng.uniform(12, 40)
         paint_rod(canvas, run, radius, 44.0)
         paint_rod(canvas, run, radius - 2.0, (content + 7 * canvas.coarse).astype(np.float32))

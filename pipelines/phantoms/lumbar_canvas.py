@@ -158,10 +158,11 @@ def paint_rod(
     for start, end, r in zip(points[:-1], points[1:], radii[:-1], strict=True):
         low = np.minimum(start, end) - r - margin
         high = np.maximum(start, end) + r + margin
-        canvas.paint(_both(capsule(start, end, r), within), hu, low, high, edge, warped)
+        canvas.paint(both(capsule(start, end, r), within), hu, low, high, edge, warped)
 
 
-def _both(first: Distance, second: Distance | None) -> Distance:
+def both(first: Distance, second: Distance | None) -> Distance:
+    """Where both distances are negative; `second` None: the first alone."""
     if second is None:
         return first
     return lambda x, y, z: np.maximum(first(x, y, z), second(x, y, z))

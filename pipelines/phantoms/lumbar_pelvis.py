@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from pipelines.phantoms.lumbar_canvas import Canvas, capsule, paint_rod
+from pipelines.phantoms.lumbar_canvas import Array, Canvas, Distance, both, capsule, paint_rod
 from pipelines.phantoms.lumbar_spine import Vertebra
 
 
@@ -72,32 +74,58 @@ def paint_rib(
 
 
 def paint_ilium(
-    canvas: Canvas, crest_z: float, sacrum_y: float, half_width: float, cortex_hu: float
+    canvas: Canvas,
+    crest_z: float,
+    sacrum_y: float,
+    half_width: float,
+    cortex_hu: float,
+    within: Distance,
 ) -> None:
-    """The iliac wings from the crest down to the acetabular roof, as curved plates."""
+    """The iliac wings from the crest down, as curved plates between iliacus and glutei.
+
+    Args:
+        within: Where muscle may be (inside the subcutaneous fat).
+    """
+    muscle = (50 + 8 * canvas.coarse + 5 * canvas.fine).astype(np.float32)
     z = canvas.z.ravel()
-    step = canvas.spacing[2]
     for level in z[(z < crest_z) & (z > crest_z - 125)]:
         depth = float((crest_z - level) / 110)
         spread = min(1.0, (depth / 0.35) ** 0.6)
         t = np.linspace(0.45 - 0.45 * spread, 0.45 + 0.55 * spread, 9)
         # From the sacro-iliac joint (t = 0) over the lateral bulge to the front spine (t = 1).
-        p0 = np.array([48 + 6 * depth, sacrum_y + 22 - 6 * depth])
-        p1 = np.array([half_width * 0.80 - 18 * depth, sacrum_y + 8])
-        p2 = np.array([half_width * 0.84 - 22 * depth, sacrum_y - 80 + 10 * depth])
+        p0 = np.array([50 + 6 * depth, sacrum_y + 22 - 6 * depth])
+        p1 = np.array([half_width * 0.74 - 14 * depth, sacrum_y - 4])
+        p2 = np.array([half_width * 0.88 - 22 * depth, sacrum_y - 80 + 10 * depth])
         curve = (
             ((1 - t) ** 2)[:, None] * p0 + (2 * t * (1 - t))[:, None] * p1 + (t**2)[:, None] * p2
         )
         radius = 3.6 + 3.4 * depth + 2.8 * np.abs(np.linspace(-1, 1, 9)) ** 3
+        flesh = np.full(9, 9 + 14 * min(1.0, 2.5 * depth))
         for side in (-1, 1):
-            for hu, shrink in ((cortex_hu * 0.8, 0.0), (70.0, 2.3)):
-                for index in range(8):
-                    r = float(radius[index]) - shrink
-                    if r <= 0.5:
-                        continue
-                    start = (side * curve[index][0], curve[index][1], level)
-                    end = (side * curve[index + 1][0], curve[index + 1][1], level)
-                    low = np.minimum(start, end) - r - 2
-                    high = np.maximum(start, end) + r + 2
-                    low[2], high[2] = level - step / 2, level + step / 2
-                    canvas.paint(capsule(start, end, r), hu, low, high, warped=False)
+            line = [(side * x, y, level) for x, y in curve]
+            outer = [
+                (side * (x + 0.6 * f), y + 0.4 * f, level)
+                for (x, y), f in zip(curve, flesh, strict=True)
+            ]
+            _paint_plate(canvas, outer, flesh, muscle, within)
+            _paint_plate(canvas, line, radius + 7, muscle, within)
+            _paint_plate(canvas, line, radius, cortex_hu * 0.8, None)
+            _paint_plate(canvas, line, radius - 2.3, 70.0, None)
+
+
+def _paint_plate(
+    canvas: Canvas,
+    line: Sequence[tuple[float, float, float]],
+    radius: Array,
+    hu: float | Array,
+    within: Distance | None,
+) -> None:
+    """A chain of rods in one slice."""
+    half = canvas.spacing[2] / 2
+    for start, end, r in zip(line[:-1], line[1:], radius, strict=False):
+        if r <= 0.5:
+            continue
+        low = np.minimum(start, end) - r - 2
+        high = np.maximum(start, end) + r + 2
+        low[2], high[2] = start[2] - half, start[2] + half
+        canvas.paint(both(capsule(start, end, float(r)), within), hu, low, high, warped=False)

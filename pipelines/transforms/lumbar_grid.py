@@ -42,6 +42,13 @@ class RasGrid:
             found[..., self.order[axis]] = index
         return found
 
+    def direction_to_source(self, direction: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """A direction in mm along X, Y, Z to one along the source's axes."""
+        turned = np.empty(3)
+        for axis in range(3):
+            turned[self.order[axis]] = -direction[axis] if self.flipped[axis] else direction[axis]
+        return turned
+
     def from_source_axis(
         self, axis: int, index: npt.NDArray[np.floating]
     ) -> npt.NDArray[np.float64]:

@@ -16,6 +16,7 @@ from dicom_node.model.targets import Rejection, Target
 from pipelines.transforms import lumbar_reasons as reasons
 from pipelines.transforms.lumbar_grid import RasGrid, axes_of, ras_grid
 from pipelines.transforms.lumbar_levels import Level, LevelUncertainError, name_levels
+from pipelines.transforms.lumbar_surface import fit_surface
 
 GRID_MM: Final = 4.0
 VERTEBRA: Final[Mapping[str, Code]] = {
@@ -78,7 +79,7 @@ class LumbarLocator:
         refused = self.check_series(tuple(image.shape[1:]), affine, attributes)
         if refused:
             return [refused]
-        volume = torch.as_tensor(image)[0]
+        volume = image.as_subclass(Tensor)[0].cpu()
         grid = ras_grid(volume, affine, GRID_MM)
         probabilities, start = self._probabilities(grid)
         try:
@@ -144,7 +145,11 @@ class LumbarLocator:
         code = VERTEBRA[name]
         if level is None or not level.complete:
             return Target(name=name, anatomy=code, rejection=reasons.out_of_view(name))
-        body, offset = _body_mask(level, probabilities[0], grid, start, volume.shape)
+        blob, offset = _body_mask(level, probabilities[0], grid, start, volume.shape)
+        box = tuple(slice(o, o + n) for o, n in zip(offset, blob.shape, strict=True))
+        body = fit_surface(
+            volume[box].float().numpy(), blob, spacing, grid.direction_to_source(level.axis)
+        )
         roi = ndimage.distance_transform_edt(np.pad(body, 1), spacing)[1:-1, 1:-1, 1:-1]
         roi = roi > self.erosion_mm
         ml = float(np.prod(spacing)) / 1000
@@ -163,16 +168,16 @@ class LumbarLocator:
             rejection = reasons.region_too_small(name, float(roi.sum() * ml))
         slices = _slices(roi, offset[2], self.max_slices)
         rows, columns = np.flatnonzero(body.any((1, 2))), np.flatnonzero(body.any((0, 2)))
-        box = None
+        frame = None
         if rows.size:
-            box = (
+            frame = (
                 int(offset[1] + columns[0]),
                 int(offset[0] + rows[0]),
                 int(np.ptp(columns) + 1),
                 int(np.ptp(rows) + 1),
             )
         return Target(
-            name=name, anatomy=code, box=box, slices=slices, extras=extras, rejection=rejection
+            name=name, anatomy=code, box=frame, slices=slices, extras=extras, rejection=rejection
         )
 
 

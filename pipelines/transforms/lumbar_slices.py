@@ -81,7 +81,7 @@ class LumbarSlicesd(MapTransform):  # type: ignore[misc]
         target: Target = out["target"]
         image = out["image"]
         affine = np.asarray(image.affine, np.float64)
-        volume = torch.as_tensor(image)[0]
+        volume = image.as_subclass(Tensor)[0].cpu()
         body, roi = target.extras["body"], target.extras["roi"]
         offset = target.extras["offset"]
         part = volume[tuple(slice(o, o + n) for o, n in zip(offset, roi.shape, strict=True))]
@@ -106,7 +106,7 @@ class LumbarBMDd(MapTransform):  # type: ignore[misc]
     """The CNN's output [N, 2] to `bmd`, `bmd_sd` (mg/cm³), `hu_bmd` and the region's mask.
 
     `bmd_sd` joins the network's own estimate with the spread between the slices. `roi` is the
-    trabecular region on the target's slices, [H, W, slices].
+    trabecular region on the target's slices, [slices, H, W].
     """
 
     def __init__(self, keys: Hashable = "pred", sd_factor: float = 1.0) -> None:
@@ -126,13 +126,13 @@ class LumbarBMDd(MapTransform):  # type: ignore[misc]
 
 
 def roi_on_slices(target: Target, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
-    """The trabecular region on the target's slices, [H, W, slices]."""
+    """The trabecular region on the target's slices, [slices, H, W], in their order."""
     roi, offset = target.extras["roi"], target.extras["offset"]
-    mask = np.zeros((shape[0], shape[1], len(target.slices)), bool)
+    mask = np.zeros((len(target.slices), shape[0], shape[1]), bool)
+    rows = slice(offset[0], offset[0] + roi.shape[0])
+    columns = slice(offset[1], offset[1] + roi.shape[1])
     for position, index in enumerate(target.slices):
-        mask[
-            offset[0] : offset[0] + roi.shape[0], offset[1] : offset[1] + roi.shape[1], position
-        ] = roi[:, :, index - offset[2]]
+        mask[position, rows, columns] = roi[:, :, index - offset[2]]
     return mask
 
 

@@ -145,7 +145,10 @@ def test_the_ct_whose_uids_are_empty_is_refused_with_the_reason(
         assert "SOP" in answer.stdout + answer.stderr  # DCMTK would not even send it
     body = file.read_bytes()
     status = send_raw(
-        running.port, body[_start(body) :], "1.2.840.10008.5.1.4.1.1.2", "1.2.3",
+        running.port,
+        body[_start(body) :],
+        "1.2.840.10008.5.1.4.1.1.2",
+        "1.2.3",
         "1.2.840.10008.1.2.4.90",
     )
     assert status == 0xC000

@@ -23,9 +23,7 @@ def echoscu(port: int, *options: str) -> subprocess.CompletedProcess[str]:
     return _run([program("echoscu"), *options, "127.0.0.1", str(port)])
 
 
-def storescu(
-    port: int, files: Sequence[Path], *options: str
-) -> subprocess.CompletedProcess[str]:
+def storescu(port: int, files: Sequence[Path], *options: str) -> subprocess.CompletedProcess[str]:
     """Send files to a loopback port, in the transfer syntax that they have."""
     return _run([program("storescu"), "-v", *options, "127.0.0.1", str(port), *map(str, files)])
 
@@ -44,6 +42,11 @@ def run_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
+        command,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         errors="replace",
     )

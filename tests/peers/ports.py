@@ -11,13 +11,6 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def free_port() -> int:
-    """Return a TCP port that is free on the loopback interface now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_for(what: str, condition: Callable[[], T], deadline: float = 60) -> T:
     """Wait until `condition()` is true and return its value.
 

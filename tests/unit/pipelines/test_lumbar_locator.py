@@ -70,8 +70,7 @@ def test_orientation_of_the_array_does_not_change_the_levels() -> None:
 @pytest.mark.parametrize("agent", ["Ultravist 370", ["NONE", "Iomeron"]])
 def test_a_contrast_agent_in_the_header_is_refused(agent: object) -> None:
     assert (
-        _only(_locate(phantom(3), {"ContrastBolusAgent": agent})).reason.value
-        == "contrast-enhanced"
+        _only(_locate(phantom(3), {"ContrastBolusAgent": agent})).reason.value == "contrast-given"
     )
 
 
@@ -80,7 +79,7 @@ def test_a_header_that_says_no_contrast_is_read() -> None:
 
 
 def test_bright_vessels_are_refused_without_a_word_in_the_header() -> None:
-    assert _only(_locate(phantom(3, enhancement_hu=110.0))).reason.value == "contrast-enhanced"
+    assert _only(_locate(phantom(3, enhancement_hu=110.0))).reason.value == "contrast-given"
 
 
 def test_thick_slices_are_refused_by_spacing_and_by_header() -> None:

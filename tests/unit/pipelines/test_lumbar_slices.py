@@ -75,8 +75,8 @@ def test_postprocessing_joins_the_slices_and_their_doubt() -> None:
     out = LumbarBMDd()({**data, "pred": pred})
     assert out["bmd"] == pytest.approx(100 + count - 1)
     assert out["bmd_sd"] == pytest.approx(float((16 + pred[:, 0].var()) ** 0.5), rel=1e-4)
-    assert out["roi"].shape == (*phantom(3).volume.shape[:2], count)
-    assert out["roi"].any((0, 1)).all()
+    assert out["roi"].shape == (count, *phantom(3).volume.shape[:2])
+    assert out["roi"].any((1, 2)).all()
 
 
 @pytest.mark.parametrize(("hu", "refused"), [(-120.0, True), (110.0, False), (700.0, True)])

@@ -1,0 +1,259 @@
+"""`make demo`: phantom studies go in, structured reports and heatmaps come back, as you watch."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from PIL import Image
+from pydicom import dcmread
+from rich.console import Console
+from rich.live import Live
+
+from dicom_node.config import load_config
+from dicom_node.delivery import ScuSettings, Verdict, echo
+from dicom_node.delivery.folder import files_in, send_files
+from dicom_node.demo.pacs import Pacs, demo_pacs
+from dicom_node.demo.phantom_studies import write_study
+from dicom_node.demo.ports import free_port
+from dicom_node.demo.studies import DemoStudy, demo_studies
+from dicom_node.errors import NodeError
+from dicom_node.model.peers import Peer
+from dicom_node.model.states import DeliveryState, JobState, StudyState
+from dicom_node.results.text import report_text
+from dicom_node.store import overview
+from dicom_node.store.database import Database
+from dicom_node.terminal import studies_table
+
+_ENDED: Final = {JobState.DONE, JobState.NOT_EVALUATED, JobState.FAILED}
+_MODALITY: Final = "XRAY"
+
+
+def run_demo(
+    output: Path,
+    *,
+    images: Path | None,
+    keep: bool,
+    console: Console,
+    minutes: float = 15,
+) -> int:
+    """Run the demo.
+
+    Returns:
+        0 when every study ended as expected, else 1.
+    """
+    work = output / time.strftime("%Y%m%d-%H%M%S")
+    work.mkdir(parents=True)
+    if images is None:
+        console.print("making four phantom studies: a knee, a hip, a CT, and one nobody wants …")
+        wanted = demo_studies()
+        for item in wanted:
+            write_study(item.instances, work / "studies" / item.name)
+        sources = work / "studies"
+    else:
+        wanted = []
+        sources = images
+    with demo_pacs(work / "pacs") as pacs:
+        config_file, port = _write_config(work, pacs)
+        with _node(work, config_file):
+            console.print(f"the node listens on port {port}; the PACS is {pacs.name}")
+            database = Database(load_config(config_file).database_url)
+            sent = _send(sources, port, console)
+            lines = _watch(database, sent, console, minutes)
+            ok = _judge(lines, wanted, console)
+            _show_results(work, config_file, lines, console)
+            console.print(f"the PACS: {pacs.look}")
+            console.print(f"the node's story of it: dicom-node status --config {config_file}")
+            if keep:
+                console.print("the node and the PACS are left running; Ctrl-C ends them")
+                _wait_for_interrupt()
+            database.close()
+    return 0 if ok else 1
+
+
+def _write_config(work: Path, pacs: Pacs) -> tuple[Path, int]:
+    port = free_port()
+    config: Mapping[str, Any] = {
+        "node": {
+            "ae_title": "AINODE",
+            "host": "127.0.0.1",
+            "port": port,
+            "data_dir": "data",
+            "min_free_mb": 100,
+        },
+        "peers": {
+            "pacs": {"ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.port},
+            "xray": {"ae_title": _MODALITY, "host": "127.0.0.1", "port": free_port()},
+        },
+        "accept_from": ["pacs", "xray"],
+        "settle": {"quiet_seconds": 3},
+        "retry": {"first_seconds": 1},
+        "routes": [
+            {
+                "name": "knee radiographs",
+                "when": {"modality": ["CR", "DX"], "body_part": "knee", "view": ["AP", "PA"]},
+                "run": ["knee_kl_ensemble"],
+                "send_to": ["pacs"],
+            },
+            {
+                "name": "hip radiographs",
+                "when": {"modality": ["CR", "DX"], "body_part": "hip"},
+                "run": ["hip_fixation_device"],
+                "send_to": ["pacs"],
+            },
+            {
+                "name": "abdominal CT without contrast",
+                "when": {
+                    "modality": "CT",
+                    "body_part": ["abdomen", "lspine"],
+                    "contrast": False,
+                    "slice_thickness_mm": {"max": 5},
+                },
+                "run": ["lumbar_bmd_ct"],
+                "send_to": ["pacs"],
+            },
+        ],
+    }
+    file = work / "node.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return file, port
+
+
+@contextmanager
+def _node(work: Path, config_file: Path) -> Iterator[None]:
+    log = work / "node.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicom_node", "serve", "--config", str(config_file)],
+            stdout=stream,
+            stderr=stream,
+        )
+        try:
+            _wait_for_port(load_config(config_file).node.port, process, log)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    me = ScuSettings(_MODALITY, connect_timeout=2, acse_timeout=5)
+    peer = Peer(ae_title="AINODE", host="127.0.0.1", port=port)
+    deadline = time.monotonic() + 120
+    while echo(me, peer) is not None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise NodeError("node", "it did not start", f"read {log} for the reason")
+        time.sleep(0.2)
+
+
+def _send(sources: Path, port: int, console: Console) -> set[str]:
+    """Send everything as a modality would; returns the Study Instance UIDs that were taken."""
+    taken: set[str] = set()
+    peer = Peer(ae_title="AINODE", host="127.0.0.1", port=port)
+    refused = 0
+    for file, answer in send_files(ScuSettings(_MODALITY), peer, files_in(sources).files):
+        if answer.verdict is Verdict.SENT:
+            taken.add(str(dcmread(file, specific_tags=["StudyInstanceUID"]).StudyInstanceUID))
+        else:
+            refused += 1
+            console.print(f"[red]not taken[/] {file.name}: {answer.text}")
+    console.print(f"{len(taken)} studies sent, {refused} images refused")
+    return taken
+
+
+def _watch(
+    database: Database, sent: set[str], console: Console, minutes: float
+) -> list[overview.StudyLine]:
+    """Show the studies until each has ended, or the time is up."""
+    deadline = time.monotonic() + minutes * 60
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        while True:
+            with database.read() as session:
+                lines = [s for s in overview.studies(session, 1000) if s.study_uid in sent]
+            live.update(studies_table(lines))
+            ended = len(lines) == len(sent) and all(map(_has_ended, lines))
+            if ended or time.monotonic() > deadline:
+                return lines
+            time.sleep(0.25)
+
+
+def _has_ended(line: overview.StudyLine) -> bool:
+    if line.state != StudyState.SETTLED:
+        return False
+    if not line.jobs:
+        return line.unrouted_reason is not None
+    return all(
+        job.state in _ENDED and all(item.state != DeliveryState.PENDING for item in job.deliveries)
+        for job in line.jobs
+    )
+
+
+def _judge(
+    lines: Sequence[overview.StudyLine], wanted: Sequence[DemoStudy], console: Console
+) -> bool:
+    """Say of each study whether it ended as expected; True when all did."""
+    by_uid = {line.study_uid: line for line in lines}
+    ok = all(map(_has_ended, lines))
+    for study in wanted:
+        line = by_uid.get(study.study_uid)
+        why = _difference(study, line)
+        ok &= why is None
+        verdict = "[green]as expected[/]" if why is None else f"[red]{why}[/]"
+        console.print(f"[bold]{study.name}[/]: {study.expected} - {verdict}")
+    return ok
+
+
+def _difference(study: DemoStudy, line: overview.StudyLine | None) -> str | None:
+    if line is None:
+        return "it is not in the index"
+    ran = {job.pipeline: job for job in line.jobs}
+    if set(ran) != set(study.pipelines):
+        return f"ran {sorted(ran) or 'nothing'} instead of {sorted(study.pipelines) or 'nothing'}"
+    for name, job in ran.items():
+        if job.state != JobState.DONE:
+            return f"{name} is {job.state}: {job.error or job.statement}"
+        if study.statement_has not in (job.statement or ""):
+            return f"{name} says: {job.statement}"
+        if not job.deliveries or any(d.state != DeliveryState.SENT for d in job.deliveries):
+            return f"{name}: its report is not in the PACS"
+    return None
+
+
+def _show_results(
+    work: Path, config_file: Path, lines: Sequence[overview.StudyLine], console: Console
+) -> None:
+    """Write each report as text and picture beside the others, and say how to look at them."""
+    folder = work / "results"
+    folder.mkdir()
+    reports = load_config(config_file).reports_dir
+    for line in lines:
+        for job in line.jobs:
+            if job.statement:
+                console.print(f"\n[bold]{job.pipeline}[/]: {job.statement}")
+            for number, (kind, path) in enumerate(job.reports):
+                dataset = dcmread(reports / path)
+                name = folder / f"{job.pipeline}-{line.study_uid[-8:]}-{number}"
+                if kind == "SR":
+                    text = name.with_suffix(".txt")
+                    text.write_text(report_text(dataset), encoding="utf-8")
+                    console.print(f"  less {text}")
+                elif kind == "SC":
+                    picture = name.with_suffix(".png")
+                    Image.fromarray(dataset.pixel_array).save(picture)
+                    console.print(f"  xdg-open {picture}")
+    console.print(f"\nresults: {folder}")
+
+
+def _wait_for_interrupt() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()

@@ -1,0 +1,82 @@
+"""The four studies of the demo, with the finding that was put into each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import FileDataset
+
+from dicom_node.demo.phantom_studies import radiograph_study
+
+
+@dataclass(frozen=True, slots=True)
+class DemoStudy:
+    """A study and how it should end.
+
+    Attributes:
+        expected: For the reader.
+        pipelines: Those that run on it; none for a study that no route wants.
+        statement_has: What the report's statement must hold.
+    """
+
+    name: str
+    instances: Sequence[FileDataset]
+    expected: str
+    pipelines: tuple[str, ...]
+    statement_has: str = ""
+
+    @property
+    def study_uid(self) -> str:
+        return str(self.instances[0].StudyInstanceUID)
+
+
+def demo_studies() -> list[DemoStudy]:
+    """Make the studies; the same every time."""
+    return [knee(), hip(), spine(), step_wedge()]
+
+
+def step_wedge() -> DemoStudy:
+    """A quality-control exposure of an aluminium step wedge: no route wants it."""
+    return DemoStudy(
+        name="quality control",
+        instances=radiograph_study(
+            _step_wedge(512, 384),
+            0.2,
+            key="DEMO-QC",
+            body_part="",
+            description="Step wedge QC",
+            view="",
+        ),
+        expected="a test object, wanted by no route",
+        pipelines=(),
+    )
+
+
+def _step_wedge(height: int, width: int) -> npt.NDArray[np.uint16]:
+    steps = np.repeat(np.linspace(300, 3700, 12), height // 12 + 1)[:height]
+    rng = np.random.default_rng(1)
+    noisy = steps[:, None] + rng.normal(0, 15, (height, width))
+    return np.clip(noisy, 0, 4095).astype(np.uint16)
+
+
+def spine() -> DemoStudy:
+    """An unenhanced abdominal CT with low bone density put in."""
+    from pipelines.phantoms.lumbar import lumbar_ct
+
+    phantom = lumbar_ct(seed=5, bmd_mg_cm3=70.0)
+    return DemoStudy(
+        name="abdominal CT",
+        instances=ct_study(
+            phantom.volume,
+            phantom.spacing,
+            key="DEMO-CT",
+            body_part="ABDOMEN",
+            description="Abdomen native 3 mm",
+        ),
+        expected="bone mineral density of L1 to L4, 70 mg/cm³ put in (osteoporosis range)",
+        pipelines=("lumbar_bmd_ct",),
+        statement_has="osteoporosis",
+    )

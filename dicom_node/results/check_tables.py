@@ -1,0 +1,133 @@
+"""What every object must have, as tables for `check`.
+
+Sources: PS3.3 A.8.1 (Secondary Capture Image IOD), A.35.3 (Comprehensive SR IOD) with their
+modules' types; PS3.3 Table A.35.3-2 (relationships); PS3.16 TID 1500, 1501, 1004, 4019; IHE AI
+Results 6.5.3.1.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SR_CLASS: Final = "1.2.840.10008.5.1.4.1.1.88.33"
+SC_CLASS: Final = "1.2.840.10008.5.1.4.1.1.7"
+
+COMMON_TYPE_1: Final = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "SeriesNumber",
+    "InstanceNumber",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "SeriesDescription",
+    "ContributingEquipmentSequence",
+    "ContentDate",
+    "ContentTime",
+)
+
+TYPE_1: Final = {
+    SR_CLASS: (
+        *COMMON_TYPE_1,
+        "CompletionFlag",
+        "VerificationFlag",
+        "ValueType",
+        "ConceptNameCodeSequence",
+        "ContinuityOfContent",
+        "ContentTemplateSequence",
+        "ContentSequence",
+        "CurrentRequestedProcedureEvidenceSequence",
+    ),
+    SC_CLASS: (
+        *COMMON_TYPE_1,
+        "ConversionType",
+        "ImageType",
+        "SourceImageSequence",
+        "DerivationDescription",
+        "Rows",
+        "Columns",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PlanarConfiguration",
+        "PixelData",
+    ),
+}
+
+TYPE_2: Final = {
+    SR_CLASS: ("ReferencedPerformedProcedureStepSequence", "PerformedProcedureCodeSequence"),
+    SC_CLASS: ("PatientOrientation",),
+}
+
+FIXED: Final[dict[str, dict[str, object]]] = {
+    SR_CLASS: {
+        "Modality": "SR",
+        "CompletionFlag": "COMPLETE",
+        "VerificationFlag": "UNVERIFIED",
+        "ValueType": "CONTAINER",
+    },
+    SC_CLASS: {
+        "ConversionType": "WSD",
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "RGB",
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "PlanarConfiguration": 0,
+    },
+}
+
+EQUIPMENT_TYPE_1: Final = (
+    "PurposeOfReferenceCodeSequence",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "DeviceUID",
+)
+
+_SIMPLE: Final = frozenset({"TEXT", "CODE", "NUM", "DATETIME", "DATE", "TIME", "UIDREF", "PNAME"})
+_OBJECTS: Final = frozenset({"IMAGE", "WAVEFORM", "COMPOSITE"})
+_ANY: Final = _SIMPLE | _OBJECTS | {"SCOORD", "TCOORD", "CONTAINER"}
+_VALUES: Final = frozenset({"TEXT", "CODE", "NUM"})
+
+RELATIONSHIPS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
+    "CONTAINS": (frozenset({"CONTAINER"}), _ANY),
+    "HAS OBS CONTEXT": (frozenset({"CONTAINER"}) | _VALUES, _SIMPLE | {"COMPOSITE"}),
+    "HAS ACQ CONTEXT": (frozenset({"CONTAINER"}) | _OBJECTS, _SIMPLE | {"CONTAINER"}),
+    "HAS CONCEPT MOD": (_ANY, frozenset({"TEXT", "CODE"})),
+    "HAS PROPERTIES": (_VALUES, _ANY),
+    "INFERRED FROM": (_VALUES, _ANY),
+    "SELECTED FROM": (frozenset({"SCOORD", "TCOORD"}), _OBJECTS | {"SCOORD"}),
+}
+"""Relationship to (value types of the parent, value types of the child), by value."""
+
+ROOT_CHILDREN: Final = {
+    "Language (TID 1204)": ("121049", "DCM"),
+    "Observer Type (TID 1002)": ("121005", "DCM"),
+    "Device Observer UID (TID 1004)": ("121012", "DCM"),
+    "Procedure reported": ("121058", "DCM"),
+    "Finding as text": ("121071", "DCM"),
+    "Comment with the restriction of use": ("121106", "DCM"),
+    "Imaging Measurements": ("126010", "DCM"),
+}
+
+GROUP_CHILDREN: Final = {
+    "Tracking Identifier": ("112039", "DCM"),
+    "Tracking Unique Identifier": ("112040", "DCM"),
+    "Algorithm Name (TID 4019)": ("111001", "DCM"),
+    "Algorithm Version (TID 4019)": ("111003", "DCM"),
+}
+
+VALUE_ELEMENT: Final = {
+    "TEXT": "TextValue",
+    "CODE": "ConceptCodeSequence",
+    "NUM": "MeasuredValueSequence",
+    "UIDREF": "UID",
+    "IMAGE": "ReferencedSOPSequence",
+}

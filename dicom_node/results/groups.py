@@ -1,0 +1,244 @@
+"""Measurement groups: what was found about each subject (TID 1501, PS3.16).
+
+One group per subject and question: the answer, the calibrated probability of each label, the
+prediction set and its coverage, the measurements, or why it was not evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    CodedConcept,
+    ContentItem,
+    ContentSequence,
+    FindingSite,
+    MeasurementsAndQualitativeEvaluations,
+    NumContentItem,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from highdicom.sr import Measurement as NumericItem
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as PydicomCode
+
+from dicom_node.model.findings import (
+    Algorithm,
+    Classification,
+    Finding,
+    Measurement,
+    NotEvaluated,
+    Region,
+    Side,
+    Subject,
+)
+from dicom_node.model.own_codes import (
+    CALIBRATED,
+    COVERAGE,
+    PREDICTION_SET,
+    REASON,
+    SIDE_SOURCE,
+)
+from dicom_node.results.coded import PERCENT, concept
+from dicom_node.results.origin import Origin
+
+_LATERALITY: Final = {Side.RIGHT: codes.SCT.Right, Side.LEFT: codes.SCT.Left}
+_UNCERTAINTY: Final = PydicomCode("371884006", "SCT", "+/-, range of measurement uncertainty")
+_EQUIVALENT_VALUE: Final = PydicomCode("121051", "DCM", "Equivalent Meaning of Value")
+
+_MOD: Final = RelationshipTypeValues.HAS_CONCEPT_MOD
+_PROPERTY: Final = RelationshipTypeValues.HAS_PROPERTIES
+
+
+def measurement_groups(origin: Origin) -> list[MeasurementsAndQualitativeEvaluations]:
+    """One group per subject, in the order in which the findings name them.
+
+    A subject with several classifications has a group for each, with the same Tracking Unique
+    Identifier, so that every probability and prediction set stands beside its own question.
+    """
+    groups = []
+    for index, (subject, items) in enumerate(by_subject(origin.findings.items)):
+        tracking_uid = origin.uid("tracking", str(index), subject.name)
+        for part in _one_question_each(items):
+            groups.append(_group(origin, subject, part, tracking_uid))
+    return groups
+
+
+def by_subject(items: Iterable[Finding]) -> list[tuple[Subject, list[Finding]]]:
+    """Findings by subject, both in their order."""
+    found: dict[Subject, list[Finding]] = {}
+    for item in items:
+        found.setdefault(item.subject, []).append(item)
+    return list(found.items())
+
+
+def is_uncertain(item: Classification) -> bool:
+    """False for a class that follows from a number by a stated threshold: no probability."""
+    return max(item.probabilities) < 1.0
+
+
+def algorithm_identification(algorithm: Algorithm) -> AlgorithmIdentification:
+    """TID 4019, with the names that the Contributing Equipment has."""
+    return AlgorithmIdentification(
+        algorithm.name,
+        algorithm.version,
+        parameters=[f"weights SHA-256 {algorithm.weights_sha256}"],
+        family=concept(algorithm.family),
+        manufacturer=algorithm.manufacturer,
+    )
+
+
+def _one_question_each(items: Sequence[Finding]) -> list[list[Finding]]:
+    questions = [item for item in items if isinstance(item, Classification)]
+    others = [item for item in items if isinstance(item, Measurement | NotEvaluated | Region)]
+    first: list[Finding] = [*others, *questions[:1]]
+    rest: list[list[Finding]] = [[question] for question in questions[1:]]
+    return [first, *rest] if first else rest
+
+
+def _group(
+    origin: Origin, subject: Subject, items: Sequence[Finding], tracking_uid: str
+) -> MeasurementsAndQualitativeEvaluations:
+    measurements: list[NumericItem] = []
+    evaluations: list[QualitativeEvaluation] = []
+    texts: list[TextContentItem] = []
+    finding: PydicomCode | CodedConcept | None = None
+    for item in items:
+        if isinstance(item, Classification):
+            evaluations += _answer(item)
+            if is_uncertain(item):
+                measurements += _probabilities(item)
+        elif isinstance(item, Measurement):
+            measurements.append(_measurement(item))
+        elif isinstance(item, NotEvaluated):
+            finding = codes.SCT.NotEvaluated
+            evaluations.append(QualitativeEvaluation(concept(REASON), concept(item.reason)))
+            texts.append(_text(codes.DCM.Comment, item.text))
+        elif isinstance(item, Region) and finding is None:
+            finding = concept(item.label)  # the masks themselves are not the SR's to carry
+    if subject.side_source:
+        texts.append(_text(concept(SIDE_SOURCE), subject.side_source))
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=tracking_uid, identifier=subject.name),
+        finding_type=finding,
+        algorithm_id=algorithm_identification(origin.findings.algorithm),
+        finding_sites=[_site(subject)],
+        measurements=measurements or None,
+        qualitative_evaluations=evaluations or None,
+        source_images=[_source(origin, image) for image in _images(subject)],
+    )
+    group[0].ContentSequence.extend(texts)
+    return group
+
+
+def _site(subject: Subject) -> FindingSite:
+    return FindingSite(concept(subject.anatomy), laterality=_LATERALITY.get(subject.side))
+
+
+def _images(subject: Subject) -> list[tuple[str, tuple[int, ...]]]:
+    """(SOP Instance UID, frames) of the subject's images, each instance once."""
+    frames: dict[str, list[int]] = {}
+    for image in subject.images:
+        known = frames.setdefault(image.sop_instance_uid, [])
+        if image.frame is not None and image.frame not in known:
+            known.append(image.frame)
+    return [(uid, tuple(numbers)) for uid, numbers in frames.items()]
+
+
+def _source(origin: Origin, image: tuple[str, tuple[int, ...]]) -> SourceImageForMeasurementGroup:
+    uid, frames = image
+    header = origin.sources.by_uid(uid)
+    return SourceImageForMeasurementGroup(
+        str(header.SOPClassUID), uid, referenced_frame_numbers=frames or None
+    )
+
+
+def _answer(item: Classification) -> list[QualitativeEvaluation]:
+    label = item.labels[item.predicted]
+    answer = QualitativeEvaluation(concept(item.question), concept(label.code))
+    extra: list[ContentItem] = []
+    if label.text and label.text != label.code.meaning:
+        extra.append(_text(_EQUIVALENT_VALUE, label.text, _MOD))
+    extra += [_text(concept(code), value, _PROPERTY) for code, value in label.detail]
+    _append(answer[0], extra)
+    members = [
+        QualitativeEvaluation(concept(PREDICTION_SET), concept(item.labels[index].code))
+        for index in item.prediction_set
+    ]
+    return [answer, *members]
+
+
+def _probabilities(item: Classification) -> list[NumericItem]:
+    """Certainty of the answer, probability of each label, coverage of the set; in percent."""
+    numbers = [_percent(codes.DCM.CertaintyOfFinding, item.probabilities[item.predicted])]
+    for label, probability in zip(item.labels, item.probabilities, strict=True):
+        number = _percent(codes.DCM.Probability, probability)
+        which = CodeContentItem(concept(item.question), concept(label.code), _MOD)
+        number[0].ContentSequence.insert(0, which)
+        numbers.append(number)
+    if item.coverage is not None:
+        numbers.append(NumericItem(concept(COVERAGE), _round(100 * item.coverage), PERCENT))
+    return numbers
+
+
+def _percent(name: PydicomCode, probability: float) -> NumericItem:
+    return NumericItem(name, _round(100 * probability), PERCENT, method=concept(CALIBRATED))
+
+
+def _measurement(item: Measurement) -> NumericItem:
+    unit = concept(item.unit)
+    number = NumericItem(
+        concept(item.concept),
+        _round(item.value),
+        unit,
+        derivation=None if item.derivation is None else concept(item.derivation),
+    )
+    extra: list[ContentItem] = []
+    low, high = item.normal_range or (None, None)
+    for name, limit in (
+        (codes.SCT.NormalRangeLowerLimit, low),
+        (codes.SCT.NormalRangeUpperLimit, high),
+    ):
+        if limit is not None:
+            extra.append(NumContentItem(name, _round(limit), unit, relationship_type=_PROPERTY))
+    if item.uncertainty is not None:
+        spread = NumContentItem(
+            _UNCERTAINTY, _round(item.uncertainty), unit, relationship_type=_PROPERTY
+        )
+        derivation = CodeContentItem(
+            codes.DCM.Derivation, codes.SCT.StandardDeviation, relationship_type=_MOD
+        )
+        _append(spread, [derivation])
+        extra.append(spread)
+    if item.method:
+        extra.append(_text(codes.DCM.Comment, item.method, _PROPERTY))
+    _append(number[0], extra)
+    return number
+
+
+def _text(
+    name: PydicomCode | CodedConcept,
+    value: str,
+    relationship: RelationshipTypeValues = RelationshipTypeValues.CONTAINS,
+) -> TextContentItem:
+    return TextContentItem(name, value, relationship_type=relationship)
+
+
+def _append(item: Dataset, children: Sequence[ContentItem]) -> None:
+    if not children:
+        return
+    if "ContentSequence" not in item:
+        item.ContentSequence = ContentSequence()
+    item.ContentSequence.extend(children)
+
+
+def _round(value: float) -> float:
+    """Six significant digits: more would pretend to a precision that no model has."""
+    return float(f"{float(value):.6g}")

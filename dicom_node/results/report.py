@@ -1,0 +1,126 @@
+"""Findings to the DICOM objects that are sent: one SR, and a picture per analysed image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from functools import cached_property
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset
+
+from dicom_node.model.findings import Finding, Findings, ImageReference, Region
+from dicom_node.model.pipeline import PipelineSpec
+from dicom_node.results.card import compose_card
+from dicom_node.results.check import check_object
+from dicom_node.results.headers import Sources
+from dicom_node.results.montage import compose_montage
+from dicom_node.results.origin import Origin
+from dicom_node.results.overlay import Composition, compose_overlay
+from dicom_node.results.sc import build_sc
+from dicom_node.results.sr import build_sr
+from dicom_node.results.volume import stack_of
+
+Pictures = Mapping[str, npt.NDArray[np.uint8]]
+"""The displayed picture, [H, W], bright bone, of each analysed image, by `ImageReference.key`."""
+
+
+@dataclass(frozen=True)
+class ReportObject:
+    """One DICOM object. `kind` is "SR" or "SC"."""
+
+    kind: str
+    dataset: Dataset
+
+    @property
+    def sop_class_uid(self) -> str:
+        return str(self.dataset.SOPClassUID)
+
+    @property
+    def sop_instance_uid(self) -> str:
+        return str(self.dataset.SOPInstanceUID)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The object as a DICOM file (PS3.10)."""
+        buffer = BytesIO()
+        dcmwrite(buffer, self.dataset, enforce_file_format=True)
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All objects of one job's findings, the SR first."""
+
+    objects: tuple[ReportObject, ...]
+
+
+def build_report(
+    findings: Findings,
+    sources: Sequence[Dataset],
+    pictures: Pictures,
+    spec: PipelineSpec,
+    *,
+    zone: tzinfo | None = None,
+) -> Report:
+    """Make the objects of a report; the same arguments always make the same bytes.
+
+    Args:
+        sources: Headers of (at least) the images that the findings refer to.
+        pictures: What the reader displays of them, on the source grid; may lack some.
+        spec: Gives the title and the Series Number (SR; the SC series has the next).
+        zone: Zone of dates and times when the source states none; None: the machine's.
+
+    Raises:
+        ReportError: An object could not be made or did not pass `check_object`.
+    """
+    origin = Origin(findings, Sources(findings, sources), spec.title, spec.series_number, zone)
+    objects = [ReportObject("SR", build_sr(origin))]
+    for number, (composition, images) in enumerate(_compositions(origin, pictures), start=1):
+        objects.append(ReportObject("SC", build_sc(origin, composition, images, number)))
+    for item in objects:
+        check_object(item.dataset, origin.sources.headers())
+    return Report(tuple(objects))
+
+
+def _compositions(
+    origin: Origin, pictures: Pictures
+) -> Iterator[tuple[Composition, list[ImageReference]]]:
+    """Each picture to send with the source images that it shows.
+
+    A montage for a series whose subjects lie in several images, an overlay for each other
+    image, a card of words when no picture could be read.
+    """
+    findings = origin.findings
+    made = False
+    for series in dict.fromkeys(image.series_instance_uid for image in origin.sources.images):
+        images = [i for i in origin.sources.images if i.series_instance_uid == series]
+        items = [item for item in findings.items if _shows(item, images)]
+        if any(_is_volume(item) for item in items):
+            stack = stack_of(images, pictures, origin.sources)
+            if stack is not None:
+                yield compose_montage(findings, items, stack), images
+                made = True
+            continue
+        for image in images:
+            about = [item for item in items if _shows(item, [image])]
+            if about and image.key in pictures:
+                yield compose_overlay(findings, about, pictures[image.key]), [image]
+                made = True
+    if not made:
+        yield compose_card(findings), list(origin.sources.images)
+
+
+def _shows(item: Finding, images: Sequence[ImageReference]) -> bool:
+    keys = {image.key for image in images}
+    return any(image.key in keys for image in item.subject.images)
+
+
+def _is_volume(item: Finding) -> bool:
+    if isinstance(item, Region) and item.mask.ndim == 3:
+        return True
+    return len({image.key for image in item.subject.images}) > 1

@@ -1,0 +1,113 @@
+"""The structured report: TID 1500 Imaging Measurement Report in Comprehensive SR.
+
+Comprehensive SR and not Comprehensive 3D SR: nothing here needs 3D coordinates, and more viewers
+and archives take it (DCMTK's default storage contexts lack Comprehensive 3D SR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from highdicom.sr import (
+    ComprehensiveSR,
+    DeviceObserverIdentifyingAttributes,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    RelationshipTypeValues,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as PydicomCode
+
+from dicom_node.errors import ReportError
+from dicom_node.results.coded import concept, local_scheme_items
+from dicom_node.results.groups import algorithm_identification, measurement_groups
+from dicom_node.results.origin import Origin, restrictions
+
+TITLE: Final = PydicomCode("126000", "DCM", "Imaging Measurement Report")
+
+
+def build_sr(origin: Origin) -> Dataset:
+    """Make the report's SR.
+
+    Content, in order: language, observer (TID 1004: the algorithm as a device), procedure
+    reported, the statement as text (121071, DCM, "Finding"), the restrictions of use and notes
+    as comments, then a measurement group per subject.
+
+    Raises:
+        ReportError: highdicom refused a part of it.
+    """
+    try:
+        report = ComprehensiveSR(
+            evidence=origin.sources.evidence(),
+            content=_content(origin)[0],
+            series_instance_uid=origin.uid("SR series"),
+            series_number=origin.series_number,
+            sop_instance_uid=origin.uid("SR"),
+            instance_number=1,
+            is_complete=True,
+            is_verified=False,
+            **origin.equipment(),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ReportError(
+            f"the SR of {origin.findings.algorithm.name}",
+            f"it could not be encoded ({type(error).__name__})",
+            "check the codes, units and UIDs of the pipeline's dicom.yaml",
+        ) from error
+    origin.finish(report)
+    local = local_scheme_items(report)
+    if local:
+        report.CodingSchemeIdentificationSequence = local
+    return report
+
+
+def _content(origin: Origin) -> MeasurementReport:
+    findings = origin.findings
+    algorithm = findings.algorithm
+    observer = ObserverContext(
+        codes.DCM.Device,
+        DeviceObserverIdentifyingAttributes(
+            uid=algorithm.device_uid,
+            name=algorithm.title,
+            manufacturer_name=algorithm.manufacturer,
+            model_name=algorithm.name,
+        ),
+    )
+    content = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=observer),
+        procedure_reported=concept(findings.procedure),
+        imaging_measurements=measurement_groups(origin) or [_whole(origin)],
+        title=TITLE,
+    )
+    root = content[0].ContentSequence
+    # before Imaging Measurements, so that a reader sees the words first
+    at = next(i for i, item in enumerate(root) if item.name == codes.DCM.ImagingMeasurements)
+    for item in reversed(list(_words(origin))):
+        root.insert(at, item)
+    return content
+
+
+def _words(origin: Origin) -> Iterator[TextContentItem]:
+    findings = origin.findings
+    yield _text(codes.DCM.Finding, findings.statement or "No statement.")
+    for text in (*restrictions(findings.algorithm), *findings.notes):
+        yield _text(codes.DCM.Comment, text)
+
+
+def _whole(origin: Origin) -> MeasurementsAndQualitativeEvaluations:
+    """A group for a report without subjects: TID 1500 wants at least one."""
+    return MeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(uid=origin.uid("tracking", "all"), identifier="study"),
+        finding_type=codes.SCT.NotEvaluated,
+        algorithm_id=algorithm_identification(origin.findings.algorithm),
+    )
+
+
+def _text(name: PydicomCode, value: str) -> TextContentItem:
+    return TextContentItem(name, value, relationship_type=RelationshipTypeValues.CONTAINS)

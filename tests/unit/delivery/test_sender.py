@@ -1,0 +1,149 @@
+"""The outbox's senders: every answer is recorded, a failure comes back later, then fails loudly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dicom_node.delivery import Answer, Outgoing, PeerSender, RetryStrategy, Verdict
+from dicom_node.model.peers import Peer
+from dicom_node.model.states import JobState
+from dicom_node.store import index, jobs
+from dicom_node.store.database import Database
+from dicom_node.store.jobs import JobResult, NewJob, NewReport
+from dicom_node.store.tables import Delivery, Study
+from tests.factories import ManualClock, facts
+
+PEER = Peer(ae_title="PACS", host="127.0.0.1", port=104)
+RETRY = RetryStrategy(
+    timedelta(seconds=5), timedelta(seconds=60), timedelta(hours=1), jitter=lambda: 0.0
+)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+    """A database with one finished job of two objects for `pacs` and `archive`."""
+    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
+    database.migrate()
+    now = clock.now()
+    with database.write() as session:
+        index.add_instance(session, index.Arrival(facts(), "x", "a", now), now)
+        study = session.get_one(Study, 1)
+        jobs.enqueue(
+            session, study, NewJob("kl", "1", "w", ["1.2.3.1.1"], ["pacs", "archive"], "r"), now
+        )
+        jobs.claim(session, "w0", now, timedelta(seconds=9))
+        reports = [
+            NewReport(kind, "1.2.840.10008.5.1.4.1.1.7", f"2.25.{n}", f"s/{n}.dcm", "h")
+            for n, kind in enumerate(("SR", "SC"))
+        ]
+        jobs.finish(session, 1, "w0", JobResult(JobState.DONE, reports, []), now)
+    yield database
+    database.close()
+
+
+Script = Callable[[Outgoing], Answer]
+
+
+def sender(
+    database: Database, clock: ManualClock, script: Script, name: str = "pacs"
+) -> PeerSender:
+    def store(_: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
+        yield from map(script, objects)
+
+    return PeerSender(
+        name,
+        PEER,
+        database=database,
+        reports_dir=Path("/nowhere"),
+        store=store,
+        retry=RETRY,
+        clock=clock,
+    )
+
+
+def deliveries(database: Database, peer: str = "pacs") -> list[Delivery]:
+    with database.read() as session:
+        return [d for d in session.query(Delivery).order_by(Delivery.id) if d.peer == peer]
+
+
+def said(verdict: Verdict, text: str = "status 0x0000 (Success)") -> Script:
+    return lambda item: Answer(item.id, verdict, text)
+
+
+def test_sent_objects_are_recorded_with_the_answer_and_not_sent_again(
+    database: Database, clock: ManualClock
+) -> None:
+    one = sender(database, clock, said(Verdict.SENT))
+    assert one.send_due() == 2
+    assert {(d.state, d.answer) for d in deliveries(database)} == {
+        ("sent", "status 0x0000 (Success)")
+    }
+    assert one.send_due() == 0
+    assert {d.state for d in deliveries(database, "archive")} == {"pending"}
+
+
+def test_a_refused_object_comes_back_later_and_later(
+    database: Database, clock: ManualClock
+) -> None:
+    one = sender(database, clock, said(Verdict.TRY_AGAIN, "status 0xA700"))
+    waits = []
+    for _ in range(6):
+        assert one.send_due() == 2
+        assert one.send_due() == 0
+        row = deliveries(database)[0]
+        waits.append((row.next_attempt_at - clock.now()).total_seconds())
+        clock.move(waits[-1])
+    assert waits == [5, 10, 20, 40, 60, 60]
+
+
+def test_after_the_upper_age_it_fails_with_what_the_peer_said(
+    database: Database, clock: ManualClock
+) -> None:
+    one = sender(database, clock, said(Verdict.TRY_AGAIN, "status 0xA700"))
+    for _ in range(100):
+        one.send_due()
+        clock.move(61)
+    assert {(d.state, d.answer) for d in deliveries(database)} == {("failed", "status 0xA700")}
+    assert one.send_due() == 0
+
+
+def test_one_refused_object_does_not_hold_up_the_other(
+    database: Database, clock: ManualClock
+) -> None:
+    first = deliveries(database)[0].id
+
+    def script(item: Outgoing) -> Answer:
+        verdict = Verdict.TRY_AGAIN if item.id == first else Verdict.SENT
+        return Answer(item.id, verdict, "said")
+
+    sender(database, clock, script).send_due()
+    assert [d.state for d in deliveries(database)] == ["pending", "sent"]
+
+
+def test_a_file_that_is_gone_fails_at_once(database: Database, clock: ManualClock) -> None:
+    sender(database, clock, said(Verdict.NEVER, "gone")).send_due()
+    assert {d.state for d in deliveries(database)} == {"failed"}
+
+
+def test_a_break_after_the_first_object_keeps_the_first_answer(
+    database: Database, clock: ManualClock
+) -> None:
+    def store(_: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
+        yield Answer(objects[0].id, Verdict.SENT, "ok")
+        raise KeyboardInterrupt
+
+    one = PeerSender(
+        "pacs", PEER, database=database, reports_dir=Path(), store=store, retry=RETRY, clock=clock
+    )
+    with pytest.raises(KeyboardInterrupt):
+        one.send_due()
+    assert [d.state for d in deliveries(database)] == ["sent", "pending"]
