@@ -9,14 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from dicom_node.errors import PipelineError
+from dicom_node.inference.spec_check import contradictions
 from dicom_node.model.codes import Code
 from dicom_node.model.conditions import Strict
 from dicom_node.model.findings import Algorithm
@@ -43,11 +43,15 @@ class WeightsEntry(Strict):
     figures: dict[str, Any] = Field(default_factory=dict)
 
 
+_ENTRIES: Final = TypeAdapter(dict[str, WeightsEntry])
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A pipeline: its folder, its `dicom.yaml`, its weights.
 
     Attributes:
+        version: Of the weights, as the manifest says; of the bundle where no manifest names them.
         weights_sha256: As the manifest says; of a site's own weights, as they are.
         demonstration: True when the manifest says so; a site's own weights are not.
     """
@@ -79,18 +83,29 @@ class Bundle:
         Raises:
             PipelineError: They are missing, or others.
         """
-        if not self.weights.is_file():
+        self.read_weights()
+
+    def read_weights(self) -> bytes:
+        """Return the weights file, whose hash is the manifest's.
+
+        Raises:
+            PipelineError: They are missing, or others.
+        """
+        try:
+            content = self.weights.read_bytes()
+        except OSError as error:
             raise PipelineError(
                 f"pipeline {self.name}",
-                f"its weights {self.weights} are not there",
+                f"its weights {self.weights} cannot be read: {error.strerror}",
                 "restore the file, or name another under `pipelines:` in node.yaml",
-            )
-        if _sha256(self.weights) != self.weights_sha256:
+            ) from None
+        if hashlib.sha256(content).hexdigest() != self.weights_sha256:
             raise PipelineError(
                 f"pipeline {self.name}",
                 f"its weights {self.weights} are not the ones of the manifest (SHA-256 differs)",
                 "restore the file, or correct the manifest if the change is meant",
             )
+        return content
 
     def algorithm(self) -> Algorithm:
         """Return how this model is named in every result (IHE AIR Table 6.5.3.1-1)."""
@@ -158,63 +173,60 @@ def load_bundle(folder: Path, own_weights: Path | None = None) -> Bundle:
                 entry.sha256,
                 entry.demonstration,
             )
+    # a pipeline that a site has yet to train is listed, and refused when it is to run
     model = folder / "models" / "model.safetensors"
-    if model.is_file():
-        return Bundle(name, folder, spec, version, model, _sha256(model), True)
-    raise PipelineError(
-        f"pipeline {name}",
-        "no weights are known for it",
-        "add an entry to weights/manifest.yaml, or `pipelines: {NAME: {weights: FILE}}`",
-    )
+    sha = _sha256(model) if model.is_file() else ""
+    return Bundle(name, folder, spec, version, model, sha, True)
 
 
 def _spec(folder: Path) -> PipelineSpec:
     file = folder / "configs" / "dicom.yaml"
     try:
-        return PipelineSpec.model_validate(_yaml(file))
+        spec = PipelineSpec.model_validate(_yaml(file))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise PipelineError(
-            f"{file}: {key}",
-            str(first["msg"]),
-            f"correct it ({len(error.errors())} mistakes in all)",
-        ) from None
+        raise _invalid(file, error) from None
+    for key, why in contradictions(spec):
+        raise PipelineError(f"{file}: {key}", why, "correct the key")
+    return spec
+
+
+def _invalid(file: Path, error: ValidationError) -> PipelineError:
+    """Name the first mistake of a file, with its key and value."""
+    first, *others = error.errors()
+    key = ".".join(map(str, first["loc"])) or "the file"
+    value = "" if first["type"] == "missing" else f" (value: {str(first['input'])[:60]!r})"
+    more = f", and {len(others)} more" if others else ""
+    return PipelineError(f"{file}: {key}", f"{first['msg']}{value}", f"correct the key{more}")
 
 
 def _metadata(folder: Path) -> Mapping[str, Any]:
     file = folder / "configs" / "metadata.json"
     try:
         loaded = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise PipelineError(str(file), str(error), "every MONAI bundle has this file") from None
-    return dict(loaded)
+    if not isinstance(loaded, dict):
+        raise PipelineError(str(file), "it is no JSON object", "every MONAI bundle has this file")
+    return loaded
 
 
 def _manifest(file: Path) -> Mapping[str, WeightsEntry]:
     if not file.is_file():
         return {}
     try:
-        return {
-            name: WeightsEntry.model_validate(entry) for name, entry in (_yaml(file) or {}).items()
-        }
-    except (ValidationError, AttributeError) as error:
-        raise PipelineError(str(file), str(error).splitlines()[0], "correct the manifest") from None
+        return _ENTRIES.validate_python(_yaml(file) or {})
+    except ValidationError as error:
+        raise _invalid(file, error) from None
 
 
 def _yaml(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise PipelineError(str(file), str(error).splitlines()[0], "correct the file") from None
-
-
-@lru_cache(maxsize=64)
-def _sha256_of(path: str, size: int, modified: int) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise PipelineError(str(file), f"it is no YAML: {why}", "correct the file") from None
 
 
 def _sha256(file: Path) -> str:
-    stat = file.stat()
-    return _sha256_of(str(file), stat.st_size, stat.st_mtime_ns)
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

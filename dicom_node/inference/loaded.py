@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from dicom_node.errors import NodeError, PipelineError
+from dicom_node.errors import PipelineError
 from dicom_node.inference.bundles import Bundle
+from dicom_node.inference.devices import record_of
+from dicom_node.inference.guard import Stage
 from dicom_node.inference.jobs import JobInput, Outcome
-from dicom_node.inference.outputs import findings_of, statement_of, summary_of
+from dicom_node.inference.naming import told_apart
+from dicom_node.inference.outputs import findings_of, summary_of
 from dicom_node.inference.parts import build_parts
-from dicom_node.inference.saliency import Explainer, crop, onto_source
-from dicom_node.inference.sources import Source, radiographs_of, volumes_of
+from dicom_node.inference.saliency import METHODS, Explainer, crop, onto_source
+from dicom_node.inference.sources import Pictures, Source, considered, sources_of
+from dicom_node.inference.statement import statement_of
+from dicom_node.model import own_codes
 from dicom_node.model.findings import (
     Classification,
     Finding,
@@ -26,7 +31,7 @@ from dicom_node.model.findings import (
     Side,
     Subject,
 )
-from dicom_node.model.pipeline import InputKind
+from dicom_node.model.pipeline import ClassificationOutput, InputKind, SaliencySpec
 from dicom_node.model.side import stated_side
 from dicom_node.model.targets import Rejection, Target
 
@@ -48,53 +53,65 @@ class LoadedPipeline:
         self._parts = build_parts(bundle, device)
         saliency = self.spec.saliency
         self._explain = (
-            Explainer(self._parts.network, saliency.layer, plus_plus=saliency.method == "gradcam++")
+            Explainer(self._parts.network, saliency.layer, method=saliency.method)
             if saliency
             else None
         )
 
     def run(self, job: JobInput) -> Outcome:
-        """Evaluate a job's images.
+        """Evaluate a job's images, one after the other.
 
         Raises:
-            PipelineError: A part of the pipeline raised, or made nonsense.
+            PipelineError: There are no images, a part of the pipeline raised, or made nonsense.
         """
+        if not job.files or len(job.files) != len(job.facts):
+            raise PipelineError(
+                f"pipeline {self.bundle.name}", "the job has no images", "send the study again"
+            )
         volume = self.spec.input.kind is InputKind.VOLUME
-        sources = list(volumes_of(job) if volume else radiographs_of(job))
-        findings: list[Finding] = []
-        for source in sources:
-            findings += self._evaluate(source, job)
-        if self.spec.summary is not None:
-            findings += summary_of(self.spec.summary, self.spec, findings)
-        statement = statement_of(self.spec, findings)
+        found: list[tuple[str, list[Finding]]] = []
+        references: dict[ImageReference, None] = {}
+        pictures: Pictures = {}
+        notes: dict[str, None] = {}
+        for source in sources_of(job, self.spec.input.kind):
+            items = self._evaluate(source)
+            if volume:
+                items += summary_of(self.spec, items)
+            found.append((source.label, items))
+            references.update(dict.fromkeys(source.references))
+            pictures.update(source.pictures)
+            notes.update(dict.fromkeys(source.notes))
+        findings = told_apart(found)
+        if not volume:
+            findings += summary_of(self.spec, findings)
         return Outcome(
             Findings(
                 algorithm=self.bundle.algorithm(),
                 procedure=self.spec.procedure.code(),
-                statement=statement,
-                images=tuple(_once(ref for source in sources for ref in source.references)),
+                statement=statement_of(self.spec, findings),
+                images=considered(job) if job.rejection else tuple(references),
                 items=tuple(findings),
                 started=job.started,
+                notes=tuple(notes),
             ),
-            dict(shown for source in sources for shown in source.pictures()),
-            self._record(),
+            pictures,
+            {**record_of(self._device), "weights_sha256": self.bundle.weights_sha256},
         )
 
-    def _evaluate(self, source: Source, job: JobInput) -> list[Finding]:
-        rejection = job.rejection or source.rejection
-        if rejection is not None or source.values is None:
-            assert rejection is not None
-            return [self._rejected(source, self._whole(source), rejection)]
+    def _evaluate(self, source: Source) -> list[Finding]:
+        if source.values is None:
+            why = source.rejection or Rejection(own_codes.UNREADABLE, "it has no pixels")
+            return [self._rejected(source, self._whole(source), why)]
         image = MetaTensor(
             torch.from_numpy(source.values[None]).to(self._device),
             affine=None if source.affine is None else torch.from_numpy(source.affine),
+            # channels stand first (MONAI's EnsureChannelFirst asks for it)
+            meta={"original_channel_dim": 0, "spacing": source.spacing},
         )
         found: list[Finding] = []
-        for number, target in enumerate(self._targets(image, source)):
+        for target in self._targets(image, source):
             if isinstance(target, Rejection):
-                whole = self._whole(source)
-                name = whole.name if number == 0 else f"{whole.name} {number + 1}"
-                found.append(self._rejected(source, Target(name, side=whole.side), target))
+                found.append(self._rejected(source, self._whole(source), target))
             elif target.rejection is not None:
                 found.append(self._rejected(source, target, target.rejection))
             else:
@@ -105,18 +122,31 @@ class LoadedPipeline:
         if self._parts.locator is None:
             return [self._whole(source)]
         with self._stage("locator"):
-            return self._parts.locator(image, source.attributes)
+            targets = list(self._parts.locator(image, source.attributes))
+        for target in targets:
+            box = target.box if isinstance(target, Target) else None
+            if not isinstance(target, Target | Rejection) or (box and min(box[2:]) < 1):
+                raise PipelineError(
+                    f"pipeline {self.bundle.name}",
+                    "its locator returned something that is no target, or an empty box",
+                    "correct the locator",
+                )
+        part = self.spec.anatomy.meaning.lower()
+        nothing = Rejection(own_codes.NOTHING_FOUND, f"no {part} was found in the image")
+        return targets or [nothing]
 
     def _whole(self, source: Source) -> Target:
-        side, where = stated_side(source.attributes)
+        """The whole image as a target, with the side that its attributes state."""
         part = self.spec.anatomy.meaning.lower()
         if self.spec.input.kind is InputKind.VOLUME:
             return Target(name=part, side=Side.NONE)
+        side, where = stated_side(source.attributes)
         name = {Side.RIGHT: f"right {part}", Side.LEFT: f"left {part}"}.get(side, part)
         return Target(name=name, side=side, side_source=where)
 
     def _evaluate_target(self, source: Source, image: MetaTensor, target: Target) -> list[Finding]:
-        planar = source.values is not None and source.values.ndim == 2
+        assert source.values is not None
+        planar = source.values.ndim == 2
         data: dict[str, Any] = {
             "image": crop(image, target.box, target.mirror) if planar else image,
             "target": target,
@@ -131,61 +161,65 @@ class LoadedPipeline:
                 data["not_evaluated"] = rejection
         if "not_evaluated" in data:
             return [self._rejected(source, target, data["not_evaluated"])]
-        batched = bool(data.get("batched"))
-        batch = data["image"] if batched else data["image"][None]
-        batch = torch.as_tensor(batch).as_subclass(torch.Tensor).to(self._device)
-        with self._stage("network"), torch.inference_mode():
-            prediction = self._parts.inferer(batch, self._parts.network)
-            if isinstance(prediction, Tensor) and not torch.isfinite(prediction).all():
-                raise PipelineError(
-                    f"pipeline {self.bundle.name}",
-                    "the network's output is not finite",
-                    "check the weights and the input",
-                )
-            data["pred"] = prediction if batched else prediction[0]
+        with self._stage("network"):
+            batch = torch.as_tensor(data["image"] if data.get("batched") else data["image"][None])
+            batch = batch.as_subclass(Tensor).to(self._device)
+            with torch.inference_mode():
+                prediction = self._parts.inferer(batch, self._parts.network)
+            self._check_finite(prediction)
+            data["pred"] = prediction if data.get("batched") else _first(prediction)
         with self._stage("postprocessing"):
             data = self._parts.postprocessing(data)
         if "not_evaluated" in data:
             return [self._rejected(source, target, data["not_evaluated"])]
         subject = self._subject(source, target)
-        found = findings_of(self.spec, subject, data)
-        if self._explain is not None and planar:
+        found = findings_of(self.spec, subject, target, data, source.values.shape)
+        if self._explain is not None and self.spec.saliency is not None and planar:
+            index, label = _explained(self.spec.saliency, self.spec.outputs, found)
             with self._stage("saliency"):
-                found.append(self._saliency(source, target, subject, found, batch))
+                map_ = self._explain(batch, index)
+            found.append(self._saliency(source, target, subject, map_, label))
         return found
 
     def _saliency(
-        self,
-        source: Source,
-        target: Target,
-        subject: Subject,
-        found: Sequence[Finding],
-        batch: Tensor,
+        self, source: Source, target: Target, subject: Subject, map_: Any, label: str
     ) -> Saliency:
-        assert self._explain is not None
         assert self.spec.saliency is not None
         assert source.values is not None
-        answer = next((f for f in found if isinstance(f, Classification)), None)
-        index = answer.predicted if answer else 0
-        label = answer.labels[index].text if answer else self.spec.saliency.key
-        map_ = self._explain(batch, index)
         height, width = source.values.shape
         return Saliency(
             subject,
             source.references[0],
             onto_source(map_, (height, width), target.box, target.mirror),
             target=label,
-            method="Grad-CAM" if self.spec.saliency.method == "gradcam" else "Grad-CAM++",
+            method=METHODS[self.spec.saliency.method],
             layer=self.spec.saliency.layer,
         )
 
+    def _check_finite(self, prediction: Any) -> None:
+        if isinstance(prediction, Tensor):
+            if prediction.is_floating_point() and not torch.isfinite(prediction).all():
+                raise PipelineError(
+                    f"pipeline {self.bundle.name}",
+                    "the network's output is not finite",
+                    "check the weights and the preprocessing",
+                )
+        elif isinstance(prediction, Mapping | list | tuple):
+            parts = prediction.values() if isinstance(prediction, Mapping) else prediction
+            for part in parts:
+                self._check_finite(part)
+
     def _subject(self, source: Source, target: Target) -> Subject:
-        images = source.references
-        if target.slices:
-            images = tuple(source.references[n] for n in target.slices)
-        several = source.label and self.spec.input.kind is InputKind.RADIOGRAPH
+        try:
+            images = tuple(source.references[n] for n in target.slices) or source.references
+        except IndexError:
+            raise PipelineError(
+                f"pipeline {self.bundle.name}",
+                f"its target {target.name} names slices that the volume does not have",
+                "correct the locator",
+            ) from None
         return Subject(
-            name=f"{target.name} ({source.label})" if several else target.name,
+            name=target.name,
             anatomy=target.anatomy or self.spec.anatomy.code(),
             side=target.side,
             images=images,
@@ -196,40 +230,27 @@ class LoadedPipeline:
     def _rejected(self, source: Source, target: Target, why: Rejection) -> NotEvaluated:
         return NotEvaluated(self._subject(source, target), why.reason, why.text)
 
-    def _record(self) -> Mapping[str, Any]:
-        import monai
-
-        return {
-            "device": str(self._device),
-            "precision": "float32",
-            "torch": torch.__version__,
-            "monai": monai.__version__,
-            "weights_sha256": self.bundle.weights_sha256,
-        }
-
-    def _stage(self, name: str) -> _Stage:
-        return _Stage(self.bundle.name, name)
+    def _stage(self, name: str) -> Stage:
+        return Stage(self.bundle.name, name)
 
 
-class _Stage:
-    """Names the stage in which a bundle's own code raised."""
-
-    def __init__(self, pipeline: str, stage: str) -> None:
-        self._pipeline = pipeline
-        self._stage = stage
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, NodeError):
-            # the message may quote the input's attributes: it is left out
-            raise PipelineError(
-                f"pipeline {self._pipeline}",
-                f"its {self._stage} raised {type(error).__name__}",
-                f"`dicom-node pipelines check {self._pipeline}` runs it on simulated input",
-            ) from error
+def _first(prediction: Any) -> Any:
+    """Take the batch dimension off whatever a network returns."""
+    if isinstance(prediction, Mapping):
+        return {key: _first(value) for key, value in prediction.items()}
+    if isinstance(prediction, list | tuple):
+        return [_first(value) for value in prediction]
+    return prediction[0]
 
 
-def _once(references: Iterator[ImageReference]) -> list[ImageReference]:
-    return list(dict.fromkeys(references))
+def _explained(
+    spec: SaliencySpec, outputs: Sequence[Any], found: Sequence[Finding]
+) -> tuple[int, str]:
+    """Return the index of the network's output that the map is of, and what it is called."""
+    for output, item in zip(outputs, found, strict=True):
+        if output.key != spec.key:
+            continue
+        if isinstance(output, ClassificationOutput) and isinstance(item, Classification):
+            return item.predicted, item.labels[item.predicted].text
+        return 0, str(getattr(output, "concept", output).meaning)
+    return 0, spec.key

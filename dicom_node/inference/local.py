@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import structlog
-import torch
 
 from dicom_node.errors import NodeError, PipelineError
 from dicom_node.inference.bundles import Bundle
+from dicom_node.inference.devices import device_of, make_deterministic
 from dicom_node.inference.jobs import JobInput, Outcome
 from dicom_node.inference.loaded import LoadedPipeline
 from dicom_node.model.pipeline import PipelineSpec
@@ -25,17 +24,18 @@ class LocalExecutor:
     Args:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:0" …
         threads: CPU threads; 0 leaves PyTorch's own choice.
+
+    Raises:
+        PipelineError: There is no such device.
     """
 
     def __init__(
         self, bundles: Mapping[str, Bundle], *, device: str = "auto", threads: int = 0
     ) -> None:
         self._bundles = bundles
-        self._device = _device(device)
+        self._device = device_of(device)
         self._loaded: dict[str, LoadedPipeline] = {}
-        if threads:
-            torch.set_num_threads(threads)
-        _make_deterministic()
+        make_deterministic(threads)
 
     def spec(self, name: str) -> PipelineSpec:
         """Return a pipeline's `dicom.yaml`."""
@@ -55,7 +55,7 @@ class LocalExecutor:
         """Run a pipeline on a job's images.
 
         Raises:
-            PipelineError: It cannot be loaded, or it raised.
+            PipelineError: It cannot be loaded, it raised, or it made nonsense.
         """
         return self._pipeline(name).run(job)
 
@@ -70,17 +70,3 @@ class LocalExecutor:
         if name not in self._loaded:
             self._loaded[name] = LoadedPipeline(self._bundle(name), self._device)
         return self._loaded[name]
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
-
-
-def _make_deterministic() -> None:
-    """Same input, same version, same device class: same numbers."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False

@@ -1,21 +1,22 @@
-"""A bundle's outputs, by `dicom.yaml`, as Findings and as the sentence of the report."""
+"""A bundle's outputs, by `dicom.yaml`, as Findings; what makes no sense is an error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from dicom_node.errors import PipelineError
+from dicom_node.inference.saliency import onto_source
 from dicom_node.model.findings import (
     Classification,
     Finding,
     ImageReference,
     Label,
     Measurement,
-    NotEvaluated,
     Region,
     Side,
     Subject,
@@ -28,34 +29,43 @@ from dicom_node.model.pipeline import (
     PipelineSpec,
     SummaryOutput,
 )
+from dicom_node.model.targets import Target
 
-_PROBABILITY_TOLERANCE = 1e-3
+_PROBABILITY_TOLERANCE: Final = 1e-3
+_FIX: Final = "correct the bundle's postprocessing, or dicom.yaml"
 
 
-def findings_of(spec: PipelineSpec, subject: Subject, data: Mapping[str, Any]) -> list[Finding]:
+def findings_of(
+    spec: PipelineSpec,
+    subject: Subject,
+    target: Target,
+    data: Mapping[str, Any],
+    shape: tuple[int, ...],
+) -> list[Finding]:
     """Make the findings of one subject.
 
     Args:
         data: What postprocessing left; must hold the keys that `outputs` name.
+        shape: Of the source: (H, W) or (H, W, D).
 
     Raises:
         PipelineError: A key is missing, or its value makes no sense.
     """
-    return [_finding(output, subject, data) for output in spec.outputs]
+    return [_finding(output, subject, target, data, shape) for output in spec.outputs]
 
 
-def summary_of(
-    summary: SummaryOutput, spec: PipelineSpec, findings: Sequence[Finding]
-) -> list[Finding]:
+def summary_of(spec: PipelineSpec, findings: Sequence[Finding]) -> list[Finding]:
     """Make the summary over all subjects, and its class by the stated thresholds."""
-    output = next(item for item in spec.outputs if item.key == summary.over)
-    if not isinstance(output, MeasurementOutput):
-        raise PipelineError(
-            "summary", f"`over: {summary.over}` is no measurement", "correct dicom.yaml"
-        )
-    concept = output.concept.code()
-    over = [f for f in findings if isinstance(f, Measurement) and f.concept == concept]
-    if len(over) < summary.at_least:
+    summary = spec.summary
+    if summary is None:
+        return []
+    concepts = {
+        o.concept.code()
+        for o in spec.outputs
+        if isinstance(o, MeasurementOutput) and o.key == summary.over
+    }
+    over = [f for f in findings if isinstance(f, Measurement) and f.concept in concepts]
+    if len(over) < summary.at_least or not over:
         return []
     images: dict[ImageReference, None] = {}
     for item in over:
@@ -63,100 +73,68 @@ def summary_of(
     subject = Subject(summary.name, spec.anatomy.code(), Side.NONE, tuple(images))
     mean = float(np.mean([item.value for item in over]))
     known = [item.uncertainty for item in over if item.uncertainty is not None]
-    spread = math.sqrt(sum(u * u for u in known)) / len(over) if len(known) == len(over) else None
+    # errors of one patient's levels go together: their mean is no surer than they are
+    spread = math.sqrt(sum(u * u for u in known) / len(over)) if len(known) == len(over) else None
     names = ", ".join(item.subject.name for item in over)
-    found: list[Finding] = [
-        Measurement(
+    measured = Measurement(
+        subject,
+        summary.concept.code(),
+        mean,
+        summary.unit.code(),
+        uncertainty=spread,
+        derivation=summary.derivation.code(),
+        method=f"mean over {names}",
+    )
+    return [measured, *_by_threshold(summary, subject, mean)]
+
+
+def _by_threshold(summary: SummaryOutput, subject: Subject, value: float) -> list[Finding]:
+    """Make the class that follows from a number; it has the probability 1 by definition."""
+    limits = summary.thresholds
+    if limits is None:
+        return []
+    labels = [label for _, label in limits.below] + [limits.last]
+    chosen = next((n for n, (limit, _) in enumerate(limits.below) if value < limit), -1)
+    chosen %= len(labels)
+    return [
+        Classification(
             subject,
-            summary.concept.code(),
-            mean,
-            summary.unit.code(),
-            uncertainty=spread,
-            derivation=summary.derivation.code(),
-            method=f"mean over {names}",
+            limits.question.code(),
+            tuple(map(_label, labels)),
+            tuple(float(n == chosen) for n in range(len(labels))),
+            chosen,
         )
     ]
-    limits = summary.thresholds
-    if limits is not None:
-        labels = [label for _, label in limits.below] + [limits.last]
-        chosen = next((n for n, (limit, _) in enumerate(limits.below) if mean < limit), -1)
-        chosen %= len(labels)
-        found.append(
-            Classification(
-                subject,
-                limits.question.code(),
-                tuple(map(_label, labels)),
-                tuple(float(n == chosen) for n in range(len(labels))),
-                chosen,
-            )
-        )
-    return found
 
 
-def statement_of(spec: PipelineSpec, findings: Sequence[Finding]) -> str:
-    """Write what a radiologist would dictate: one sentence a subject."""
-    by_subject: dict[Subject, list[Finding]] = {}
-    for item in findings:
-        by_subject.setdefault(item.subject, []).append(item)
-    return " ".join(_sentence(spec, subject, items) for subject, items in by_subject.items())
-
-
-def _sentence(spec: PipelineSpec, subject: Subject, findings: Iterable[Finding]) -> str:
-    name = subject.name[:1].upper() + subject.name[1:]
-    fields: dict[str, str] = {"subject": name}
-    keys = {o.concept.code(): o for o in spec.outputs if isinstance(o, MeasurementOutput)}
-    values: list[str] = []
-    for item in findings:
-        if isinstance(item, NotEvaluated):
-            return f"{name}: not evaluated: {item.text}."
-        if isinstance(item, Classification):
-            fields["label"] = item.labels[item.predicted].text
-            fields["probability"] = f"{item.probabilities[item.predicted]:.0%}"
-            fields["set"] = ", ".join(item.labels[n].text for n in item.prediction_set)
-            values.append(fields["label"])
-        elif isinstance(item, Measurement) and item.concept in keys:
-            output = keys[item.concept]
-            fields[output.key] = f"{item.value:.0f}"
-            if output.uncertainty_key and item.uncertainty is not None:
-                fields[output.uncertainty_key] = f"{item.uncertainty:.0f}"
-            values.append(f"{item.value:.0f} {item.unit.meaning}")
-    try:
-        return spec.statement.format(**fields)
-    except (KeyError, IndexError, ValueError):
-        # a summary has not every field of a subject
-        return f"{name}: {', '.join(values)}."
-
-
-def _finding(output: Output, subject: Subject, data: Mapping[str, Any]) -> Finding:
-    if output.key not in data:
-        raise PipelineError(
-            f"output {output.key}",
-            "postprocessing did not make it",
-            "correct dicom.yaml or the bundle's postprocessing",
-        )
-    value = _array(data[output.key])
+def _finding(
+    output: Output,
+    subject: Subject,
+    target: Target,
+    data: Mapping[str, Any],
+    shape: tuple[int, ...],
+) -> Finding:
     if isinstance(output, ClassificationOutput):
-        return _classification(output, subject, value, data)
+        return _classification(output, subject, data)
     if isinstance(output, MeasurementOutput):
         return Measurement(
             subject,
             output.concept.code(),
-            _number(output.key, value),
+            _number(data, output.key),
             output.unit.code(),
-            uncertainty=_number(output.uncertainty_key, _array(data[output.uncertainty_key]))
-            if output.uncertainty_key
-            else None,
+            uncertainty=_spread(data, output.uncertainty_key) if output.uncertainty_key else None,
             normal_range=output.normal_range,
             derivation=output.derivation.code() if output.derivation else None,
             method=output.method,
         )
-    return Region(subject, output.label.code(), np.asarray(value, bool))
+    mask = _mask(output.key, _array(data, output.key), subject, target, shape)
+    return Region(subject, output.label.code(), mask)
 
 
 def _classification(
-    output: ClassificationOutput, subject: Subject, value: Any, data: Mapping[str, Any]
+    output: ClassificationOutput, subject: Subject, data: Mapping[str, Any]
 ) -> Classification:
-    probabilities = np.asarray(value, np.float64).reshape(-1)
+    probabilities = np.asarray(_array(data, output.key), np.float64).reshape(-1)
     if (
         len(probabilities) != len(output.labels)
         or not np.isfinite(probabilities).all()
@@ -165,22 +143,46 @@ def _classification(
     ):
         raise PipelineError(
             f"output {output.key}",
-            f"it is no probability of {len(output.labels)} labels",
-            "correct the bundle's postprocessing or dicom.yaml's labels",
+            f"it is not one probability for each of {len(output.labels)} labels",
+            _FIX,
         )
-    chosen = (
-        tuple(int(n) for n in np.asarray(_array(data[output.set_key])).reshape(-1))
-        if output.set_key
-        else ()
-    )
+    members: tuple[int, ...] = ()
+    if output.set_key:
+        members = tuple(int(n) for n in _array(data, output.set_key).reshape(-1))
+        if len(set(members)) != len(members) or not set(members) <= set(range(len(probabilities))):
+            raise PipelineError(
+                f"output {output.set_key}", "it does not hold indices of labels", _FIX
+            )
     return Classification(
         subject,
         output.question.code(),
         tuple(map(_label, output.labels)),
         tuple(float(p) for p in probabilities / probabilities.sum()),
         int(probabilities.argmax()),
-        tuple(sorted(chosen, key=lambda n: -probabilities[n])),
+        tuple(sorted(members, key=lambda n: (-probabilities[n], n))),
         output.coverage if output.set_key else None,
+    )
+
+
+def _mask(
+    key: str, value: npt.NDArray[Any], subject: Subject, target: Target, shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_]:
+    """Bring a mask onto the source's grid: [H, W], or [slices, H, W] of the subject's slices.
+
+    Of a radiograph, a mask of another size than the source's is taken as one of the crop.
+    """
+    if len(shape) == 2:
+        while value.ndim > 2 and value.shape[0] == 1:
+            value = value[0]
+        if value.shape == shape:
+            return value.astype(bool)
+        if value.ndim == 2:
+            crop = value.astype(np.float32)
+            return onto_source(crop, (shape[0], shape[1]), target.box, target.mirror) > 0.5
+    elif value.shape == (len(subject.images), *shape[:2]):
+        return value.astype(bool)
+    raise PipelineError(
+        f"output {key}", f"a mask of shape {value.shape} does not fit the source {shape}", _FIX
     )
 
 
@@ -190,14 +192,22 @@ def _label(spec: LabelSpec) -> Label:
     )
 
 
-def _number(key: str, value: Any) -> float:
-    array = np.asarray(value, np.float64).reshape(-1)
+def _spread(data: Mapping[str, Any], key: str) -> float:
+    value = _number(data, key)
+    if value < 0:
+        raise PipelineError(f"output {key}", "a standard deviation is negative", _FIX)
+    return value
+
+
+def _number(data: Mapping[str, Any], key: str) -> float:
+    array = np.asarray(_array(data, key), np.float64).reshape(-1)
     if len(array) != 1 or not np.isfinite(array[0]):
-        raise PipelineError(
-            f"output {key}", "it is not one finite number", "correct the bundle's postprocessing"
-        )
+        raise PipelineError(f"output {key}", "it is not one finite number", _FIX)
     return float(array[0])
 
 
-def _array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+def _array(data: Mapping[str, Any], key: str) -> npt.NDArray[Any]:
+    if key not in data:
+        raise PipelineError(f"output {key}", "postprocessing did not make it", _FIX)
+    value = data[key]
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

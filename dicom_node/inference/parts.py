@@ -11,7 +11,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose, LoadImage, LoadImaged
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import nn
 
 from dicom_node.errors import NodeError, PipelineError
@@ -41,9 +42,9 @@ def build_parts(bundle: Bundle, device: torch.device) -> Parts:
     Raises:
         PipelineError: The configuration or the weights do not make a network.
     """
-    bundle.verify_weights()
+    weights = _weights(bundle)
     try:
-        return _build(bundle, device)
+        return _build(bundle, weights, device)
     except NodeError:
         raise
     except Exception as error:
@@ -54,30 +55,49 @@ def build_parts(bundle: Bundle, device: torch.device) -> Parts:
         ) from error
 
 
-def _build(bundle: Bundle, device: torch.device) -> Parts:
+def _weights(bundle: Bundle) -> dict[str, torch.Tensor]:
+    """Load the weights from the very bytes whose hash was checked, to float32."""
+    try:
+        tensors = load(bundle.read_weights())
+    except SafetensorError as error:
+        raise PipelineError(
+            f"pipeline {bundle.name}",
+            f"{bundle.weights.name} is no safetensors file: {error}",
+            "convert the weights with safetensors.torch.save_file",
+        ) from None
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _build(bundle: Bundle, weights: Mapping[str, torch.Tensor], device: torch.device) -> Parts:
     parser = ConfigParser()
     parser.read_config(str(bundle.inference_config))
+    parser.read_meta(str(bundle.folder / "configs" / "metadata.json"))
     parser["bundle_root"] = str(bundle.folder)
     parser["device"] = device
     parser.parse()
 
     def part(name: str) -> Any:
-        return parser.get_parsed_content(name) if name in parser else None
+        found = parser.get_parsed_content(name) if name in parser else None
+        if found is not None and not callable(found):
+            raise PipelineError(
+                f"pipeline {bundle.name}", f"`{name}` cannot be called", "correct inference.yaml"
+            )
+        return found
 
     network = part("network_def")
     if not isinstance(network, nn.Module):
         raise PipelineError(
             f"pipeline {bundle.name}", "`network_def` is no network", "correct inference.yaml"
         )
-    weights = {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in load_file(bundle.weights).items()
-    }
     missing, unexpected = network.load_state_dict(weights, strict=False)
     if missing or unexpected:
         raise PipelineError(
             f"pipeline {bundle.name}",
-            f"{bundle.weights.name} lacks {len(missing)} tensors and has {len(unexpected)} others",
+            f"{bundle.weights.name} lacks {len(missing)} tensors of the network "
+            f"({', '.join(missing[:3])}) and has {len(unexpected)} others",
             "use weights that were trained for this network",
         )
     network.to(device).eval()
@@ -93,11 +113,9 @@ def _build(bundle: Bundle, device: torch.device) -> Parts:
     )
 
 
-def _without_loading(transform: Compose | None) -> Compose:
+def _without_loading(transform: Any) -> Compose:
     """Leave out the transforms that read files: the node's readers have done it."""
-    kept = [
-        item
-        for item in (transform.transforms if transform is not None else ())
-        if not isinstance(item, LoadImage | LoadImaged)
-    ]
-    return Compose(kept)
+    if transform is None:
+        return Compose([])
+    steps = transform.transforms if isinstance(transform, Compose) else [transform]
+    return Compose([step for step in steps if not isinstance(step, LoadImage | LoadImaged)])

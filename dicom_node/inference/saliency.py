@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,11 +14,15 @@ from dicom_node.errors import PipelineError
 
 Box = tuple[int, int, int, int]
 
+METHODS: Final = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
+_FLAT: Final = 1e-12
+
 
 class Explainer:
     """Grad-CAM of one network on one layer; kept, as MONAI hooks into the network for good.
 
-    Source: Selvaraju et al., ICCV 2017 (doi 10.1109/ICCV.2017.74).
+    Source: Selvaraju et al., ICCV 2017 (doi 10.1109/ICCV.2017.74); Grad-CAM++: Chattopadhyay et
+    al., WACV 2018 (doi 10.1109/WACV.2018.00097).
 
     Args:
         layer: Name as in `network.named_modules()`.
@@ -25,27 +31,36 @@ class Explainer:
         PipelineError: The network has no such layer.
     """
 
-    def __init__(self, network: nn.Module, layer: str, *, plus_plus: bool = False) -> None:
+    def __init__(self, network: nn.Module, layer: str, *, method: str = "gradcam") -> None:
         if layer not in dict(network.named_modules()):
             raise PipelineError(
                 f"saliency layer {layer}", "the network has no such layer", "correct dicom.yaml"
             )
-        kind = GradCAMpp if plus_plus else GradCAM
+        kind = GradCAMpp if method == "gradcam++" else GradCAM
         # MONAI's own postprocessing turns the map upside down (its smallest becomes 1)
         self._cam = kind(network, target_layers=layer, postprocessing=lambda found: found)
 
-    def __call__(self, image: Tensor, target: int) -> npt.NDArray[np.float32]:
+    def __call__(self, image: Tensor, index: int) -> npt.NDArray[np.float32]:
         """Return the map of one input, scaled to 0..1: [h, w] of the input.
 
+        A map without any contrast (nothing spoke for the output) is all 0.
+
         Args:
-            image: [1, C, h, w].
-            target: Index of the output that is explained.
+            image: [1, C, h, w]; of a batch the first is explained.
+            index: Index of the output that is explained; 0 for a single number.
+
+        Raises:
+            PipelineError: The gradients are not finite.
         """
         with torch.enable_grad():
-            found = self._cam(image.clone().requires_grad_(True), class_idx=target)
+            found = self._cam(image[:1].clone().requires_grad_(True), class_idx=index)
         values = found.detach().cpu().numpy()[0, 0].astype(np.float32)
+        if not np.isfinite(values).all():
+            raise PipelineError(
+                "saliency", "the gradients are not finite", "check the weights and the layer"
+            )
         low, high = float(values.min()), float(values.max())
-        if not np.isfinite(values).all() or high - low < 1e-12:
+        if high - low < _FLAT:
             return np.zeros_like(values)
         scaled: npt.NDArray[np.float32] = (values - low) / (high - low)
         return scaled
@@ -65,7 +80,7 @@ def onto_source(
         map_ = map_[:, ::-1]
     left, top, width, height = box or (0, 0, shape[1], shape[0])
     whole = torch.nn.functional.interpolate(
-        torch.from_numpy(np.ascontiguousarray(map_))[None, None],
+        torch.from_numpy(map_.copy())[None, None],
         size=(height, width),
         mode="bilinear",
         align_corners=False,

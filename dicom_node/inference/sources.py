@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+import structlog
 
 from dicom_node.errors import ImageError
+from dicom_node.inference.files import read_file
 from dicom_node.inference.jobs import JobInput
 from dicom_node.inference.radiograph import Radiograph, read_radiograph
-from dicom_node.inference.volume import UnfitVolumeError, Volume, read_volume, windowed
+from dicom_node.inference.stack import UnfitVolumeError
+from dicom_node.inference.volume import read_volume, windowed
 from dicom_node.model import own_codes
 from dicom_node.model.findings import ImageReference
 from dicom_node.model.instances import InstanceFacts
+from dicom_node.model.pipeline import InputKind
 from dicom_node.model.targets import Rejection
+
+_log = structlog.get_logger()
+
+Pictures = dict[str, npt.NDArray[np.uint8]]
+
+_TRIED_FOR_A_PICTURE: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,9 +35,13 @@ class Source:
     """One image or volume, or the reason why there is none.
 
     Attributes:
-        values: float32 [H, W] in 0..1, or [H, W, D] in HU; None when it could not be read.
-        affine: Of a volume.
         label: Tells it from the job's other images; "" when it is the only one.
+        values: float32 [H, W] in 0..1, or [H, W, D] in HU; None when there is a `rejection`.
+        affine: Of a volume, voxel index to RAS mm.
+        spacing: (row, column) in mm, None when not known.
+        pictures: What is shown, uint8 [H, W], by the reference's key; of a rejected volume the
+            middle slice only.
+        notes: What the reader should know of how it was read.
     """
 
     references: tuple[ImageReference, ...]
@@ -38,82 +49,140 @@ class Source:
     label: str = ""
     values: npt.NDArray[np.float32] | None = None
     affine: npt.NDArray[np.float64] | None = None
+    spacing: tuple[float, float] | None = None
+    pictures: Pictures = field(default_factory=dict)
     rejection: Rejection | None = None
-
-    def pictures(self) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """Yield what is shown of each image, uint8 [H, W], by the reference's key."""
-        if self.values is None:
-            return
-        if self.values.ndim == 2:
-            yield self.references[0].key, np.round(self.values * 255).astype(np.uint8)
-            return
-        for number, reference in enumerate(self.references):
-            yield reference.key, windowed(self.values[:, :, number])
+    notes: tuple[str, ...] = ()
 
 
-def radiographs_of(job: JobInput) -> Iterator[Source]:
-    """Yield each image, or the reason why it cannot be read."""
-    several = len(job.files) > 1
-    for number, (file, facts) in enumerate(zip(job.files, job.facts, strict=True), start=1):
-        label = f"image {number}" if several else ""
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One file of a job with its facts; ordered by the scanner's numbering, then UID."""
+
+    file: Path
+    facts: InstanceFacts
+
+    @property
+    def order(self) -> tuple[float, str, float, str]:
+        return (
+            _count(self.facts, "SeriesNumber"),
+            self.facts.series_instance_uid,
+            _count(self.facts, "InstanceNumber"),
+            self.facts.sop_instance_uid,
+        )
+
+    @property
+    def reference(self) -> ImageReference:
+        return _reference(self.facts)
+
+
+def sources_of(job: JobInput, kind: InputKind) -> Iterator[Source]:
+    """Yield a job's images one at a time, in an order that does not depend on their arrival.
+
+    A job that routing rejected yields one source, which says so, with a picture if one can be
+    made. Pixels that cannot be read make a source with a rejection, not an error.
+    """
+    members = _members(job)
+    if job.rejection is not None:
+        yield _rejected(members, job.rejection, kind)
+    elif kind is InputKind.VOLUME:
+        yield from _volumes(members)
+    else:
+        yield from _radiographs(members)
+
+
+def considered(job: JobInput) -> tuple[ImageReference, ...]:
+    """Return references to all images that routing looked at."""
+    return tuple(member.reference for member in _members(job))
+
+
+def _members(job: JobInput) -> list[_Member]:
+    return sorted(map(_Member, job.files, job.facts), key=lambda member: member.order)
+
+
+def _radiographs(members: Sequence[_Member]) -> Iterator[Source]:
+    for number, member in enumerate(members, start=1):
+        label = f"image {number}" if len(members) > 1 else ""
+        attributes = member.facts.attributes
         try:
-            images: list[Radiograph] = read_radiograph(_read(file))
+            images = read_radiograph(read_file(member.file))
         except ImageError as error:
-            yield Source((_reference(facts),), facts.attributes, label, rejection=_unread(error))
+            yield Source((member.reference,), attributes, label, rejection=_unreadable(error))
             continue
         for image in images:
-            frame = f" frame {image.reference.frame}" if image.reference.frame else ""
+            frame = image.reference.frame
             yield Source(
                 (image.reference,),
-                facts.attributes,
-                f"{label}{frame}".strip(),
+                attributes,
+                f"{label} frame {frame}".strip() if frame else label,
                 image.pixels,
+                spacing=image.spacing,
+                pictures={image.reference.key: image.picture},
             )
 
 
-def volumes_of(job: JobInput) -> Iterator[Source]:
-    """Yield each series as a volume, or the reason why it makes none."""
-    series: dict[str, list[int]] = {}
-    for number, facts in enumerate(job.facts):
-        series.setdefault(facts.series_instance_uid, []).append(number)
-    for count, numbers in enumerate(series.values(), start=1):
-        members = [job.facts[n] for n in numbers]
-        label = f"series {count}" if len(series) > 1 else ""
-        references = tuple(map(_reference, members))
-        attributes = members[0].attributes
-        if job.rejection is not None:
-            yield Source(references, attributes, label, rejection=job.rejection)
-            continue
-        try:
-            volume: Volume = read_volume([_read(job.files[n]) for n in numbers])
-        except UnfitVolumeError as error:
-            why = Rejection(error.reason, f"{error.why}")
-            yield Source(references, attributes, label, rejection=why)
-            continue
-        except ImageError as error:
-            yield Source(references, attributes, label, rejection=_unread(error))
-            continue
-        yield Source(
-            volume.references,
-            attributes,
-            label,
-            volume.values,
-            volume.affine,
-        )
+def _volumes(members: Sequence[_Member]) -> Iterator[Source]:
+    series: dict[str, list[_Member]] = {}
+    for member in members:
+        series.setdefault(member.facts.series_instance_uid, []).append(member)
+    for number, found in enumerate(series.values(), start=1):
+        yield _volume(found, f"series {number}" if len(series) > 1 else "")
 
 
-def _read(file: Path) -> Dataset:
+def _volume(members: Sequence[_Member], label: str) -> Source:
     try:
-        return dcmread(file)
-    except (OSError, InvalidDicomError) as error:
-        raise ImageError(
-            f"file {file.name}", f"it cannot be read: {type(error).__name__}", "send it again"
-        ) from None
+        volume = read_volume([member.file for member in members])
+    except UnfitVolumeError as error:
+        return _rejected(members, Rejection(error.reason, error.why), InputKind.VOLUME, label)
+    except ImageError as error:
+        return _rejected(members, _unreadable(error), InputKind.VOLUME, label)
+    attributes = {m.facts.sop_instance_uid: m.facts.attributes for m in members}
+    return Source(
+        volume.references,
+        attributes.get(volume.references[0].sop_instance_uid, members[0].facts.attributes),
+        label,
+        volume.values,
+        volume.affine,
+        volume.spacing[:2],
+        {r.key: windowed(volume.values[:, :, n]) for n, r in enumerate(volume.references)},
+        notes=volume.notes,
+    )
+
+
+def _rejected(
+    members: Sequence[_Member], why: Rejection, kind: InputKind, label: str = ""
+) -> Source:
+    """Make a source that is not evaluated, with the picture of one of its images.
+
+    Radiographs: the first that can be read stands for all. A series: all its images, of which
+    the middle one is shown.
+    """
+    volume = kind is InputKind.VOLUME
+    middle = len(members) // 2 if volume else 0
+    candidates = [*members[middle:], *members[:middle]][:_TRIED_FOR_A_PICTURE]
+    shown, pictures = candidates[0], Pictures()
+    for candidate in candidates:
+        try:
+            images: list[Radiograph] = read_radiograph(read_file(candidate.file))
+        except ImageError as error:
+            _log.info("no_picture", what=error.what, why=error.why)
+            continue
+        image = images[len(images) // 2]
+        # the frame of a multi-frame image stands for the whole of it
+        shown, pictures = candidate, {candidate.reference.key: image.picture}
+        break
+    references = tuple(m.reference for m in members) if volume else (shown.reference,)
+    return Source(references, shown.facts.attributes, label, pictures=pictures, rejection=why)
 
 
 def _reference(facts: InstanceFacts) -> ImageReference:
     return ImageReference(facts.sop_class_uid, facts.sop_instance_uid, facts.series_instance_uid)
 
 
-def _unread(error: ImageError) -> Rejection:
+def _unreadable(error: ImageError) -> Rejection:
     return Rejection(own_codes.UNREADABLE, error.why)
+
+
+def _count(facts: InstanceFacts, keyword: str) -> float:
+    value = facts.attributes.get(keyword)
+    return float(value) if isinstance(value, int | float) else 0.0

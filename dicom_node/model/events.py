@@ -14,6 +14,7 @@ class ReceiveKind(StrEnum):
     ASSOCIATION_REJECTED = "association_rejected"
     ASSOCIATION_ABORTED = "association_aborted"
     INSTANCE_REFUSED = "instance_refused"
+    CONNECTION_REFUSED = "connection_refused"
 
 
 @dataclass(frozen=True, slots=True)

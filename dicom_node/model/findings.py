@@ -81,6 +81,8 @@ class Classification:
         predicted: Index of the answer.
         prediction_set: Indices of the conformal prediction set, most probable first.
         coverage: The coverage that the set was made for, for example 0.9; None: no set.
+        rule: The stated rule that the answer follows from ("BMD below 80 mg/cm3: ..."); then
+            `probabilities` are 0 and 1 and no probabilities. "": the network's own answer.
     """
 
     subject: Subject
@@ -90,6 +92,7 @@ class Classification:
     predicted: int
     prediction_set: tuple[int, ...] = ()
     coverage: float | None = None
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

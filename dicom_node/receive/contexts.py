@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AllStoragePresentationContexts
-from pynetdicom.presentation import (
-    PresentationContext,
-    VerificationPresentationContexts,
-    build_context,
-)
+from pynetdicom.presentation import PresentationContext, build_context
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+_MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+
+_NONE_COMMON: Final = ["1.2.840.10008.1.2"]
 
 _RETIRED_JPEG: Final = tuple(
     f"1.2.840.10008.1.2.4.{number}" for number in (52, 53, 54, 55, 56, 58, *range(59, 67))
@@ -19,16 +22,18 @@ _RETIRED_JPEG: Final = tuple(
 """JPEG processes that the standard has retired; archives still hold and send them."""
 
 
-def transfer_syntaxes() -> list[str]:
+@cache
+def transfer_syntaxes() -> tuple[str, ...]:
     """Return the transfer syntaxes that are offered.
 
     The receiver decodes nothing, so it can keep what pydicom cannot decode: such an image is
     reported as "not evaluated" instead of being lost at the door.
     """
-    return [*map(str, AllTransferSyntaxes), *_RETIRED_JPEG]
+    return (*map(str, AllTransferSyntaxes), *_RETIRED_JPEG)
 
 
-def storage_classes() -> list[str]:
+@cache
+def storage_classes() -> frozenset[str]:
     """Return every storage SOP class of the standard, the retired ones included."""
     known = {str(context.abstract_syntax) for context in AllStoragePresentationContexts}
     named = {
@@ -36,13 +41,28 @@ def storage_classes() -> list[str]:
         for uid, (name, kind, *_) in UID_dictionary.items()
         if kind == "SOP Class" and "Storage" in name and "Commitment" not in name
     }
-    return sorted(known | named - {"1.2.840.10008.1.3.10"})  # the DICOMDIR's class
+    return frozenset((known | named) - {_MEDIA_DIRECTORY})
 
 
-def offered_contexts() -> list[PresentationContext]:
-    """Return the presentation contexts of the receiver: Verification and all storage."""
-    syntaxes = transfer_syntaxes()
+def contexts_for(
+    requested: Iterable[PresentationContext], extra_sop_classes: Iterable[str] = ()
+) -> list[PresentationContext]:
+    """Return what we support of what an association request proposes.
+
+    The transfer syntaxes of each SOP class stand in the order in which they are proposed, for
+    the first that both sides have is taken: a sender names first what it has, and should not
+    have to decompress for us.
+    """
+    ours = storage_classes().union(extra_sop_classes, {VERIFICATION})
+    keepable = frozenset(transfer_syntaxes())
+    proposed: dict[str, dict[str, None]] = {}
+    for context in requested:
+        name = str(context.abstract_syntax)
+        if name in ours:
+            known = proposed.setdefault(name, {})
+            known.update(dict.fromkeys(map(str, context.transfer_syntax)))
+    # of a class without a common transfer syntax, one that was not proposed: that is then said
     return [
-        *VerificationPresentationContexts,
-        *(build_context(uid, syntaxes) for uid in storage_classes()),
+        build_context(name, [syntax for syntax in known if syntax in keepable] or _NONE_COMMON)
+        for name, known in proposed.items()
     ]

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from pydicom.uid import UID
@@ -44,13 +45,18 @@ class Encoding:
     big_endian: bool
     deflated: bool = False
 
-    @classmethod
-    def of(cls, transfer_syntax: str) -> Encoding:
+    @staticmethod
+    def of(transfer_syntax: str) -> Encoding:
         """Return a transfer syntax's encoding; a private or unknown one is explicit little."""
-        uid = UID(transfer_syntax)
-        if uid.is_private or not uid.is_transfer_syntax:
-            return cls(implicit=False, big_endian=False)
-        return cls(uid.is_implicit_VR, not uid.is_little_endian, uid.is_deflated)
+        return _encoding_of(transfer_syntax)
+
+
+@lru_cache(maxsize=256)
+def _encoding_of(transfer_syntax: str) -> Encoding:
+    uid = UID(transfer_syntax)
+    if uid.is_private or not uid.is_transfer_syntax:
+        return Encoding(implicit=False, big_endian=False)
+    return Encoding(uid.is_implicit_VR, not uid.is_little_endian, uid.is_deflated)
 
 
 def walk(
@@ -120,7 +126,7 @@ class _Walker:
     def top_level(self, start: int, implicit: bool) -> None:
         if bytes(self.data[start + 128 : start + 132]) == b"DICM":
             raise MalformedError("it begins with a file's preamble")
-        position = start
+        position = start if implicit or self.big_endian else self._plain(start)
         while position < self.size:
             if self.size - position < 8 or not self._tag(position):
                 # some senders pad a data set with zeros
@@ -140,6 +146,30 @@ class _Walker:
                 raise MalformedError("it is cut off: its last element has fewer bytes than said")
             if tag in self.wanted and length <= _LONGEST_WANTED:
                 self.found[tag] = bytes(self.data[value:position])
+
+    def _plain(self, position: int) -> int:
+        """Walk explicit VR little endian elements of defined length, as most are, at speed.
+
+        Returns where the first element is that needs the full care of `top_level`.
+        """
+        data, wanted, limit = self.data, self.wanted, self.size - 12
+        unpack, long_length = struct.Struct("<HH2sHI").unpack_from, _LONG_LENGTH
+        while position <= limit:
+            group, number, vr, short, length = unpack(data, position)
+            if group < 0x0008 or not _is_vr(vr):
+                return position
+            if vr in long_length:
+                value = position + 12
+            else:
+                value, length = position + 8, short
+            end = value + length
+            if length == _UNDEFINED or end > self.size:
+                return position
+            tag = group << 16 | number
+            if tag in wanted and length <= _LONGEST_WANTED:
+                self.found[tag] = data[value:end]
+            position = end
+        return position
 
     def _tag(self, position: int) -> int:
         if self.big_endian:

@@ -21,11 +21,17 @@ _LOCAL_LIMIT_EXCEEDED: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The other side of an association; `calling_ae` is empty when it did not say."""
+    """The other side of an association.
+
+    Attributes:
+        calling_ae: Empty when it did not say.
+        certified: It showed a client certificate that was verified.
+    """
 
     calling_ae: str
     called_ae: str
     address: str
+    certified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,10 @@ class Door:
                 _SERVICE_USER,
                 _CALLED_NOT_RECOGNISED,
                 f"called AE title not recognised (we are called {titles}; correct the sender)",
+            )
+        if caller.calling_ae in settings.certified_peers and not caller.certified:
+            return _unrecognised(
+                "this calling AE title is let in only by TLS with its client certificate"
             )
         if settings.promiscuous:
             return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from dicom_node import __version__
@@ -12,6 +14,34 @@ from dicom_node.model.peers import Peer
 
 IMPLEMENTATION_CLASS_UID: Final = derived_uid("dicom-node", "implementation")
 IMPLEMENTATION_VERSION: Final = f"DICOMNODE_{__version__}"[:16]
+
+
+class ClientCertificate(StrEnum):
+    """Whether a TLS client has to show a certificate of ours."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """How the receiver listens with TLS, on a port of its own.
+
+    Attributes:
+        port: 0 picks a free one, readable from `Receiver.tls_port`; the standard's is 2762.
+        certificate: PEM file with our certificate and those between it and its root.
+        key: PEM file with its private key, not encrypted.
+        client_ca: PEM file with the certificates that client certificates are verified with.
+        handshake_timeout: A handshake that takes longer is broken off, in seconds.
+    """
+
+    certificate: Path
+    key: Path
+    port: int = 0
+    client_ca: Path | None = None
+    client_certificate: ClientCertificate = ClientCertificate.NONE
+    handshake_timeout: float = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +55,8 @@ class ReceiverSettings:
             the associations over them (SO_REUSEPORT).
         peers: Those that may send; ignored when `promiscuous`.
         check_addresses: A peer must also come from its `host`.
+        certified_peers: AE titles that are let in only with a verified client certificate.
+        tls: Listen with TLS, too.
         extra_sop_classes: Private SOP classes to store, beside all of the standard's.
         max_associations: Associations in all; more are rejected for the time being.
         max_associations_per_peer: The same for one calling AE title; 0: no own limit.
@@ -45,6 +77,8 @@ class ReceiverSettings:
     peers: Mapping[str, Peer] = field(default_factory=dict)
     check_addresses: bool = False
     promiscuous: bool = False
+    certified_peers: frozenset[str] = frozenset()
+    tls: TlsSettings | None = None
     extra_sop_classes: tuple[str, ...] = ()
     max_associations: int = 64
     max_associations_per_peer: int = 0

@@ -23,13 +23,13 @@ from dicom_node.receive.settings import (
     IMPLEMENTATION_VERSION,
     ReceiverSettings,
 )
-from dicom_node.store.spool import Incoming, Spool
+from dicom_node.store.incoming import Incoming
+from dicom_node.store.spool import Spool
 
 _log = structlog.get_logger()
 
 SUCCESS: Final = 0x0000
 _FREE_SPACE_EVERY: Final = 64 * 1024 * 1024
-_LONG_LENGTH: Final = frozenset({b"OB"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,7 @@ class Receipt:
         self._check_room()
         head = file_head(caller, request)
         self._start = len(head)
-        self._incoming = self._spool.incoming()
-        self._incoming.write(head)
+        self._incoming = self._spool.incoming(head)
         return ""
 
     def _check_room(self) -> str:
@@ -175,26 +174,26 @@ class Receipt:
 
 def file_head(caller: Caller, request: StoreRequest) -> bytes:
     """Make preamble and File Meta Information (PS3.10 section 7.1) for a received data set."""
-    calling = caller.calling_ae.encode("ascii", "replace")
-    called = caller.called_ae.encode("ascii", "replace")
-    body = b"".join(
-        (
-            _element(0x0001, b"OB", b"\x00\x01"),
-            _element(0x0002, b"UI", request.sop_class_uid.encode("ascii", "replace")),
-            _element(0x0003, b"UI", request.sop_instance_uid.encode("ascii", "replace")),
-            _element(0x0010, b"UI", request.transfer_syntax.encode("ascii", "replace")),
-            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-            _element(0x0013, b"SH", IMPLEMENTATION_VERSION.encode("ascii")),
-            _element(0x0016, b"AE", calling),
-            _element(0x0017, b"AE", calling),
-            _element(0x0018, b"AE", called),
-        )
+    texts = (
+        (0x0002, b"UI", request.sop_class_uid),
+        (0x0003, b"UI", request.sop_instance_uid),
+        (0x0010, b"UI", request.transfer_syntax),
+        (0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        (0x0013, b"SH", IMPLEMENTATION_VERSION),
+        (0x0016, b"AE", caller.calling_ae),
+        (0x0017, b"AE", caller.calling_ae),
+        (0x0018, b"AE", caller.called_ae),
+    )
+    body = _element(0x0001, b"OB", b"\x00\x01") + b"".join(
+        _element(element, vr, text.encode("ascii", "replace"))
+        for element, vr, text in texts
+        if text
     )
     return b"\0" * 128 + b"DICM" + _element(0, b"UL", struct.pack("<I", len(body))) + body
 
 
 def _element(element: int, vr: bytes, value: bytes) -> bytes:
     value += (b"\0" if vr in (b"UI", b"OB") else b" ") * (len(value) % 2)
-    if vr in _LONG_LENGTH:
+    if vr == b"OB":
         return struct.pack("<HH2sxxI", 2, element, vr, len(value)) + value
     return struct.pack("<HH2sH", 2, element, vr, len(value)) + value

@@ -16,7 +16,7 @@ from dicom_node.errors import ReportError
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.results import check_tables as tables
 from dicom_node.results.coded import coded_items, used_schemes
-from dicom_node.results.headers import COPIED, TYPE_2
+from dicom_node.results.headers import COPIED, TYPE_2, numbers
 
 _COPIED_TAGS: Final = frozenset(tag_for_keyword(keyword) for keyword in COPIED)
 
@@ -219,7 +219,7 @@ def _refers(reference: Dataset, known: Known) -> Problems:
         return
     if reference.get("ReferencedSOPClassUID") != source.SOPClassUID:
         yield "a reference names another SOP class than the source has"
-    frames = int(source.get("NumberOfFrames") or 1)
+    frames = (numbers(source, "NumberOfFrames", 1) or (1,))[0]
     for frame in _values(reference.get("ReferencedFrameNumber")):
         if not 1 <= int(frame) <= frames:
             yield "a reference names a frame that the source has not"

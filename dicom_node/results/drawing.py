@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
+from skimage.morphology import erosion
 
 Colour = tuple[int, int, int]
 Rgb = npt.NDArray[np.uint8]
@@ -110,11 +110,19 @@ def outline_mask(picture: Rgb, mask: npt.NDArray[np.bool_], colour: Colour, line
     """Tint a region slightly and draw its border inside itself, [H, W] bool."""
     if not mask.any():
         return picture
-    inner = binary_erosion(mask, iterations=max(1, line))
+    inner = _inside(mask, line)
     out = picture.astype(np.float32)
     out[inner] = out[inner] * 0.82 + np.array(colour, np.float32) * 0.18
     out[mask & ~inner] = colour
     return np.asarray(out.round(), np.uint8)
+
+
+def _inside(mask: npt.NDArray[np.bool_], line: int) -> npt.NDArray[np.bool_]:
+    """The mask without its outermost `line` pixels; the picture's edge is no border."""
+    inner = mask
+    for _ in range(max(1, line)):
+        inner = erosion(inner)
+    return np.asarray(inner, np.bool_)
 
 
 def outline_box(

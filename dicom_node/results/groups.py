@@ -81,7 +81,8 @@ def by_subject(items: Iterable[Finding]) -> list[tuple[Subject, list[Finding]]]:
 
 def is_uncertain(item: Classification) -> bool:
     """False for a class that follows from a number by a stated threshold: no probability."""
-    return max(item.probabilities) < 1.0
+    by_threshold = max(item.probabilities) >= 1.0 and not item.prediction_set
+    return not (item.rule or by_threshold)
 
 
 def algorithm_identification(algorithm: Algorithm) -> AlgorithmIdentification:
@@ -156,7 +157,7 @@ def _source(origin: Origin, image: tuple[str, tuple[int, ...]]) -> SourceImageFo
     uid, frames = image
     header = origin.sources.by_uid(uid)
     return SourceImageForMeasurementGroup(
-        str(header.SOPClassUID), uid, referenced_frame_numbers=frames or None
+        str(header.SOPClassUID), uid, referenced_frame_numbers=list(frames) or None
     )
 
 
@@ -167,6 +168,8 @@ def _answer(item: Classification) -> list[QualitativeEvaluation]:
     if label.text and label.text != label.code.meaning:
         extra.append(_text(_EQUIVALENT_VALUE, label.text, _MOD))
     extra += [_text(concept(code), value, _PROPERTY) for code, value in label.detail]
+    if item.rule:
+        extra.append(_text(codes.DCM.Comment, item.rule, _PROPERTY))
     _append(answer[0], extra)
     members = [
         QualitativeEvaluation(concept(PREDICTION_SET), concept(item.labels[index].code))

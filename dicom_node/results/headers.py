@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -11,6 +12,7 @@ from typing import Final
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from dicom_node.errors import ReportError
 from dicom_node.model.findings import Findings, ImageReference
@@ -94,7 +96,17 @@ _AS_BYTES: Final = frozenset(
 )
 """Texts: their bytes are the same in every transfer syntax, so even broken ones are kept."""
 
-_UNREADABLE: Final = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    NotImplementedError,
+    AttributeError,
+    KeyError,
+    OSError,
+    EOFError,
+    struct.error,
+)
+"""What pydicom raises on elements that are not what they say."""
 
 
 class Sources:
@@ -157,7 +169,7 @@ class Sources:
                 "give the headers of all images that the pipeline was given",
             )
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-            if not is_valid_uid(str(header.get(keyword) or "")):
+            if not is_valid_uid(text_of(header, keyword)):
                 raise ReportError(
                     f"image {image.sop_instance_uid}",
                     f"its {keyword} is not a UID",
@@ -204,15 +216,19 @@ def _copy(source: Dataset, tag: int) -> DataElement | RawDataElement | None:
                 VR=vr, value_tell=0, is_implicit_VR=False, is_little_endian=True
             )
     try:
-        return deepcopy(source[tag])
+        copied = deepcopy(source[tag])
+        if copied.VR == "SQ":
+            for item in copied.value:
+                list(item.iterall())  # decodes: the source's byte order is not ours
     except _UNREADABLE:
         return None
+    return copied
 
 
 def offset_of(header: Dataset) -> tzinfo | None:
     """The zone of Timezone Offset From UTC (0008,0201); None: absent or unreadable."""
     try:
-        text = str(header.get("TimezoneOffsetFromUTC") or "").strip()
+        text = text_of(header, "TimezoneOffsetFromUTC")
         sign = {"+": 1, "-": -1}[text[:1]]
         offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))
     except (*_UNREADABLE, IndexError):
@@ -231,10 +247,22 @@ def local_time(started: datetime, header: Dataset, zone: tzinfo | None) -> datet
     return aware.astimezone(offset_of(header) or zone)
 
 
+def text_of(header: Dataset, keyword: str) -> str:
+    """An element's single value as text; "" when absent, unreadable or of several values."""
+    try:
+        value = header.get(keyword)
+    except _UNREADABLE:
+        return ""
+    return "" if value is None or isinstance(value, MultiValue) else str(value).strip()
+
+
 def numbers(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """A numeric element's values; None when absent, broken or of another multiplicity."""
     try:
-        values = tuple(float(v) for v in header[keyword].value)
-    except (KeyError, TypeError, ValueError):
+        value = header[keyword].value
+        values = (
+            tuple(float(v) for v in value) if isinstance(value, MultiValue) else (float(value),)
+        )
+    except _UNREADABLE:
         return None
     return values if len(values) == count and all(map(math.isfinite, values)) else None

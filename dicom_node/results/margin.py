@@ -115,7 +115,8 @@ class _Pen:
         names = round(self.width * block.label_share)
         number = round(size * 3.6)
         label = wrap(block.label, size, names - size // 2, bold=block.strong)
-        text = label[0] if len(label) == 1 else f"{label[0]}…"
+        text = label[0] if label else ""
+        text = f"{text}…" if len(label) > 1 else text
         colour = TEXT if block.strong else DIM
         self.draw.text((self.left, y), text, colour, face)
         x0 = self.left + names

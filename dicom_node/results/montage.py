@@ -33,6 +33,7 @@ from dicom_node.results.overlay import Composition
 from dicom_node.results.volume import Stack
 
 _HEIGHT = 1500
+_SLICE_ONLY = 1000
 _BASE = 32
 _WIDEST = 1000
 _CROP_MM = 150.0
@@ -75,7 +76,8 @@ def compose_montage(findings: Findings, items: Sequence[Finding], stack: Stack) 
     masks = _masks(items, stack)
     colours = {s: SUBJECT_COLOURS[i % len(SUBJECT_COLOURS)] for i, s in enumerate(masks)}
     notes = ["Cuts and slices are resampled; not for measuring"]
-    words = set_panel(panel_blocks(findings, items, colours, notes), 21 * _BASE, _BASE, _HEIGHT)
+    least = _HEIGHT if stack.axial or masks else _SLICE_ONLY
+    words = set_panel(panel_blocks(findings, items, colours, notes), 21 * _BASE, _BASE, least)
     parts: list[Image.Image] = []
     if stack.axial:
         overview, levels = _overview(stack, masks, colours)
@@ -98,54 +100,70 @@ def compose_montage(findings: Findings, items: Sequence[Finding], stack: Stack) 
     return Composition(np.asarray(canvas), 0.0, notes[0])
 
 
-def _masks(items: Sequence[Finding], stack: Stack) -> dict[Subject, npt.NDArray[np.bool_]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mask:
+    """A subject's regions in a stack.
+
+    Attributes:
+        planes: [H, W] by slice; none of them empty.
+        centre: (slice, row, column), their centre of mass.
+    """
+
+    planes: Mapping[int, npt.NDArray[np.bool_]]
+    centre: tuple[float, float, float]
+
+
+def _masks(items: Sequence[Finding], stack: Stack) -> dict[Subject, _Mask]:
     """Each subject's regions together, for those that have any in the stack."""
-    masks: dict[Subject, npt.NDArray[np.bool_]] = {}
+    planes: dict[Subject, dict[int, npt.NDArray[np.bool_]]] = {}
     for item in items:
         if isinstance(item, Region):
-            mask = stack.mask(item)
-            if mask.any():
-                masks[item.subject] = masks.get(item.subject, np.zeros_like(mask)) | mask
-    return masks
+            for index, plane in stack.planes(item).items():
+                known = planes.setdefault(item.subject, {})
+                known[index] = known[index] | plane if index in known else plane
+    return {subject: _Mask(found, _centre(found)) for subject, found in planes.items()}
+
+
+def _centre(planes: Mapping[int, npt.NDArray[np.bool_]]) -> tuple[float, float, float]:
+    points = np.array(
+        [
+            (len(rows), index, rows.mean(), columns.mean())
+            for index, (rows, columns) in ((i, np.nonzero(p)) for i, p in planes.items())
+        ]
+    )
+    middle = np.average(points[:, 1:], axis=0, weights=points[:, 0])
+    return float(middle[0]), float(middle[1]), float(middle[2])
 
 
 def _overview(
-    stack: Stack,
-    masks: Mapping[Subject, npt.NDArray[np.bool_]],
-    colours: Mapping[Subject, Colour],
+    stack: Stack, masks: Mapping[Subject, _Mask], colours: Mapping[Subject, Colour]
 ) -> tuple[Panel, list[_Level]]:
     """The sagittal cut through the middle of the regions, head up, front on the left."""
-    columns = [np.argwhere(mask)[:, 2].mean() for mask in masks.values()]
-    middle = round(float(np.mean(columns))) if columns else stack.pictures.shape[2] // 2
+    depth, high, wide = stack.pictures.shape
+    middle = round(float(np.mean([m.centre[2] for m in masks.values()]))) if masks else wide // 2
     half = max(1, round(4 / stack.spacing[2]))
     part = slice(max(0, middle - half), middle + half + 1)
-    rows = [np.argwhere(mask)[:, 1].mean() for mask in masks.values()]
-    centre = float(np.mean(rows)) if rows else stack.pictures.shape[1] / 2
-    near = _span(
-        centre, _OVERVIEW_MM if rows else math.inf, stack.spacing[1], stack.pictures.shape[1]
-    )
+    row = float(np.mean([m.centre[1] for m in masks.values()])) if masks else high / 2
+    near = _span(row, _OVERVIEW_MM if masks else math.inf, stack.spacing[1], high)
     cut = stack.pictures[:, near, part].astype(np.float32).mean(axis=2).round().astype(np.uint8)
-    depth = len(cut)
 
     def turned(plane: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         upright = plane[::-1]
         return upright if stack.anterior_first else upright[:, ::-1]
 
-    regions = tuple(
-        (turned(np.asarray(mask[:, near, part].any(axis=2))).astype(np.bool_), colours[subject])
-        for subject, mask in masks.items()
-    )
+    regions = []
+    for subject, mask in masks.items():
+        region = np.zeros(cut.shape, np.bool_)
+        for index, plane in mask.planes.items():
+            region[index] = plane[near, part].any(axis=1)
+        regions.append((turned(region).astype(np.bool_), colours[subject]))
     levels = [
-        _Level(
-            subject.name,
-            colours[subject],
-            1 - (float(np.argwhere(mask)[:, 0].mean()) + 0.5) / depth,
-        )
+        _Level(subject.name, colours[subject], 1 - (mask.centre[0] + 0.5) / depth)
         for subject, mask in masks.items()
     ]
     size = (depth * stack.spacing[0], cut.shape[1] * stack.spacing[1])
     caption = ("Sagittal overview",)
-    panel = Panel(turned(cut).astype(np.uint8), regions, caption, TEXT, size, ("A", "P"))
+    panel = Panel(turned(cut).astype(np.uint8), tuple(regions), caption, TEXT, size, ("A", "P"))
     return panel, levels
 
 
@@ -153,21 +171,21 @@ def _slice_of(
     stack: Stack,
     subject: Subject,
     items: Sequence[Finding],
-    mask: npt.NDArray[np.bool_],
+    mask: _Mask,
     colour: Colour,
 ) -> Panel:
     """The subject's slice with the largest region, cropped around it."""
-    areas = mask.sum(axis=(1, 2))
+    areas = {index: int(plane.sum()) for index, plane in mask.planes.items()}
     saliencies = {stack.index(item.image): item.map for item in items if isinstance(item, Saliency)}
-    best = max((i for i in saliencies if i is not None and areas[i]), default=None)
-    index = int(areas.argmax()) if best is None else best
-    rows, columns = np.nonzero(mask[index])
+    explained = [index for index in areas if index in saliencies]
+    index = max(explained or areas, key=lambda i: areas[i])
+    rows, columns = np.nonzero(mask.planes[index])
     window = _window(stack, float(rows.mean()), float(columns.mean()))
     saliency = saliencies.get(index)
     numbers = headline([i for i in items if not isinstance(i, Region | Saliency)])
     return Panel(
         stack.pictures[index][window],
-        ((mask[index][window], colour),),
+        ((mask.planes[index][window], colour),),
         (subject.name, *(line for line in numbers.split("; ") if line)),
         colour,
         _size(stack, window),
@@ -179,7 +197,9 @@ def _slice_of(
 def _middle(stack: Stack) -> Panel:
     index = len(stack.pictures) // 2
     window = (slice(None), slice(None))
-    return Panel(stack.pictures[index], (), ("Middle slice",), TEXT, _size(stack, window))
+    return Panel(
+        stack.pictures[index], (), ("One slice of the series",), TEXT, _size(stack, window)
+    )
 
 
 def _window(stack: Stack, row: float, column: float) -> tuple[slice, slice]:
@@ -243,7 +263,7 @@ def _grid(panels: Sequence[Panel], room: int) -> Image.Image:
     small = round(_BASE * 0.9)
     lines = max(len(panel.caption) for panel in panels)
     below = round(small * 1.35 * (lines + 1)) + _BASE
-    edge = min(640, (room - 2 * _BASE) // rows - below)
+    edge = min(640 if len(panels) > 1 else 820, (room - 2 * _BASE) // rows - below)
     gutter = round(_BASE * 1.4)
     cell = edge + 2 * gutter
     canvas = Image.new("RGB", (columns * cell, room), BACKGROUND)

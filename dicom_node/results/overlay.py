@@ -63,14 +63,12 @@ def compose_overlay(
     shown = grey_to_rgb(resize(picture, (width, height)).astype(np.uint8))
     shown = _overlays(shown, items, colours)
     image = Image.fromarray(shown)
-    for subject, colour in colours.items():
-        if subject.box is not None:
-            outline_box(
-                image, _corners(subject.box, scale, image.size), colour, max(2, height // 450)
-            )
-    notes = [note] if note else []
     beside = width < 1.3 * height
     base = round((height if beside else width * 0.72) / 46)
+    for subject, colour in colours.items():
+        if subject.box is not None:
+            outline_box(image, _corners(subject.box, scale, image.size), colour, max(2, base // 9))
+    notes = [note] if note else []
     strip = _marker_strip(image.size[0], base, colours, scale)
     blocks = panel_blocks(findings, items, colours, notes)
     if beside:
@@ -135,6 +133,9 @@ def _marker_strip(
     """A strip above the picture: side and name of each subject over its place."""
     strip = Image.new("RGB", (width, round(base * 2)), BACKGROUND)
     draw = ImageDraw.Draw(strip)
+    letters = sum(len(side_marker(s)) + len(s.name) + 3 for s in colours)
+    base = min(base, max(8, round(width / (0.65 * max(1, letters)))))
+    middle = strip.height // 2
     used = 0
     for subject, colour in sorted(colours.items(), key=lambda pair: (pair[0].box or (0,))[0]):
         mark = side_marker(subject)
@@ -145,9 +146,9 @@ def _marker_strip(
         gap = base // 2 if mark else 0
         needed = round(marker.getlength(mark) + gap + name.getlength(subject.name))
         x = max(used, min(round(centre - needed / 2), width - needed - base // 2))
-        draw.text((x, base), mark, colour, marker, anchor="lm")
+        draw.text((x, middle), mark, colour, marker, anchor="lm")
         at = x + round(marker.getlength(mark)) + gap
-        draw.text((at, base), subject.name, TEXT, name, anchor="lm")
+        draw.text((at, middle), subject.name, TEXT, name, anchor="lm")
         used = x + needed + base
     return strip
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
-from dicom_node.model.findings import Finding, Findings, ImageReference, Region
-from dicom_node.model.pipeline import PipelineSpec
+from dicom_node.model.findings import Finding, Findings, ImageReference
+from dicom_node.model.pipeline import InputKind, PipelineSpec
 from dicom_node.results.card import compose_card
 from dicom_node.results.check import check_object
 from dicom_node.results.headers import Sources
@@ -80,7 +80,9 @@ def build_report(
     """
     origin = Origin(findings, Sources(findings, sources), spec.title, spec.series_number, zone)
     objects = [ReportObject("SR", build_sr(origin))]
-    for number, (composition, images) in enumerate(_compositions(origin, pictures), start=1):
+    volume = spec.input.kind is InputKind.VOLUME
+    made = _compositions(origin, pictures, volume=volume)
+    for number, (composition, images) in enumerate(made, start=1):
         objects.append(ReportObject("SC", build_sc(origin, composition, images, number)))
     for item in objects:
         check_object(item.dataset, origin.sources.headers())
@@ -88,19 +90,19 @@ def build_report(
 
 
 def _compositions(
-    origin: Origin, pictures: Pictures
+    origin: Origin, pictures: Pictures, *, volume: bool
 ) -> Iterator[tuple[Composition, list[ImageReference]]]:
     """Each picture to send with the source images that it shows.
 
-    A montage for a series whose subjects lie in several images, an overlay for each other
-    image, a card of words when no picture could be read.
+    A montage for each series of a volume pipeline, an overlay for each image of the others, a
+    card of words when no picture could be read.
     """
     findings = origin.findings
     made = False
     for series in dict.fromkeys(image.series_instance_uid for image in origin.sources.images):
         images = [i for i in origin.sources.images if i.series_instance_uid == series]
         items = [item for item in findings.items if _shows(item, images)]
-        if any(_is_volume(item) for item in items):
+        if volume and items:
             stack = stack_of(images, pictures, origin.sources)
             if stack is not None:
                 yield compose_montage(findings, items, stack), images
@@ -118,9 +120,3 @@ def _compositions(
 def _shows(item: Finding, images: Sequence[ImageReference]) -> bool:
     keys = {image.key for image in images}
     return any(image.key in keys for image in item.subject.images)
-
-
-def _is_volume(item: Finding) -> bool:
-    if isinstance(item, Region) and item.mask.ndim == 3:
-        return True
-    return len({image.key for image in item.subject.images}) > 1

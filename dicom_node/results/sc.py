@@ -11,13 +11,14 @@ from typing import Final
 
 from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, DS, TM
 
 from dicom_node.errors import ReportError
 from dicom_node.model.findings import ImageReference, Side
 from dicom_node.results.coded import concept_of
-from dicom_node.results.headers import numbers
+from dicom_node.results.headers import numbers, text_of
 from dicom_node.results.origin import Origin, restrictions
 from dicom_node.results.overlay import Composition
 
@@ -34,6 +35,7 @@ _LOSSY: Final = frozenset(
 """Transfer syntaxes that (may) lose; C.7.6.1.1.5: what was lossy once stays marked so."""
 
 _CODE_STRING: Final = re.compile(r"[A-Z0-9_ ]{1,16}")
+_DIRECTION: Final = re.compile(r"[APRLHF]{1,3}")
 _UNPAIRED: Final = frozenset(
     {
         "ABDOMEN",
@@ -130,11 +132,10 @@ def _reference(origin: Origin, image: ImageReference) -> Dataset:
 def _orientation(source: Dataset, composition: Composition) -> list[str] | None:
     """The source's Patient Orientation, where the picture lies as the source does; else empty."""
     value = source.get("PatientOrientation")
-    if composition.scale and value and len(value) == 2:
-        sides = [str(v) for v in value]
-        if all(v and set(v) <= set("APRLHF") for v in sides):
-            return sides
-    return None
+    if not (composition.scale and isinstance(value, MultiValue) and len(value) == 2):
+        return None
+    sides = [str(v) for v in value]
+    return sides if all(_DIRECTION.fullmatch(side) for side in sides) else None
 
 
 def _set_body_part(origin: Origin, source: Dataset, image: Dataset) -> None:
@@ -143,7 +144,7 @@ def _set_body_part(origin: Origin, source: Dataset, image: Dataset) -> None:
     Laterality is one for the series: R or L when all subjects lie on that side; absent when
     the body part is known to be unpaired; else empty, which is also what "both sides" must be.
     """
-    part = str(source.get("BodyPartExamined") or "").strip()
+    part = text_of(source, "BodyPartExamined")
     if _CODE_STRING.fullmatch(part):
         image.BodyPartExamined = part
     sides = {item.subject.side for item in origin.findings.items}
@@ -159,11 +160,11 @@ def _copy_spacing(source: Dataset, image: Dataset, composition: Composition) -> 
     if spacing is None or not composition.scale or min(spacing) <= 0:
         return
     image.PixelSpacing = [DS(s / composition.scale, auto_format=True) for s in spacing]
-    kind = source.get("PixelSpacingCalibrationType")
-    about = source.get("PixelSpacingCalibrationDescription")
+    kind = text_of(source, "PixelSpacingCalibrationType")
+    about = text_of(source, "PixelSpacingCalibrationDescription")
     if kind in ("GEOMETRY", "FIDUCIAL") and about:
         image.PixelSpacingCalibrationType = kind
-        image.PixelSpacingCalibrationDescription = str(about)
+        image.PixelSpacingCalibrationDescription = about[:64]
 
 
 def _copy_annotation(source: Dataset, image: Dataset) -> None:
@@ -172,19 +173,19 @@ def _copy_annotation(source: Dataset, image: Dataset) -> None:
     It tells whether the pixels identify the patient and the date of acquisition (PS3.3
     C.7.6.1). Our words do not, so the source decides; one that does not say leaves it open.
     """
-    value = source.get("BurnedInAnnotation")
+    value = text_of(source, "BurnedInAnnotation")
     if value in ("YES", "NO"):
         image.BurnedInAnnotation = value
 
 
 def _mark_lossy(source: Dataset, image: Dataset) -> None:
     syntax = str(getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", ""))
-    if source.get("LossyImageCompression") != "01" and syntax not in _LOSSY:
+    if text_of(source, "LossyImageCompression") != "01" and syntax not in _LOSSY:
         return
     image.LossyImageCompression = "01"
-    ratio = source.get("LossyImageCompressionRatio")
-    method = source.get("LossyImageCompressionMethod")
-    if ratio:
-        image.LossyImageCompressionRatio = ratio
-    if method:
+    ratio = numbers(source, "LossyImageCompressionRatio", 1)
+    method = text_of(source, "LossyImageCompressionMethod")
+    if ratio is not None:
+        image.LossyImageCompressionRatio = DS(ratio[0], auto_format=True)
+    if _CODE_STRING.fullmatch(method):
         image.LossyImageCompressionMethod = method

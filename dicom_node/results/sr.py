@@ -32,6 +32,13 @@ from dicom_node.results.origin import Origin, restrictions
 TITLE: Final = PydicomCode("126000", "DCM", "Imaging Measurement Report")
 
 
+class _Document(ComprehensiveSR):
+    """highdicom's, without its copy of patient and study, which `Origin.finish` makes exact."""
+
+    def copy_patient_and_study_information(self, dataset: Dataset) -> None:
+        """Leave it: highdicom's copy decodes, and refuses a source of a private SOP class."""
+
+
 def build_sr(origin: Origin) -> Dataset:
     """Make the report's SR.
 
@@ -43,7 +50,7 @@ def build_sr(origin: Origin) -> Dataset:
         ReportError: highdicom refused a part of it.
     """
     try:
-        report = ComprehensiveSR(
+        report = _Document(
             evidence=origin.sources.evidence(),
             content=_content(origin)[0],
             series_instance_uid=origin.uid("SR series"),

@@ -37,18 +37,17 @@ class Stack:
 
     def index(self, image: ImageReference) -> int | None:
         """Place of an image in the stack."""
-        keys = [known.key for known in self.images]
-        return keys.index(image.key) if image.key in keys else None
+        return next((i for i, known in enumerate(self.images) if known.key == image.key), None)
 
-    def mask(self, region: Region) -> npt.NDArray[np.bool_]:
-        """A region on the stack's grid, [slices, H, W]; slices that are not shown are left out."""
-        whole = np.zeros(self.pictures.shape, np.bool_)
-        planes = region.mask if region.mask.ndim == 3 else region.mask[None]
-        for plane, image in zip(planes, region.subject.images, strict=False):
-            index = self.index(image)
-            if index is not None and plane.shape == whole.shape[1:]:
-                whole[index] |= plane
-        return whole
+    def planes(self, region: Region) -> dict[int, npt.NDArray[np.bool_]]:
+        """A region's planes, [H, W], by their place in the stack; empty ones are left out."""
+        places = {known.key: index for index, known in enumerate(self.images)}
+        stacked = region.mask if region.mask.ndim == 3 else region.mask[None]
+        return {
+            places[image.key]: plane
+            for plane, image in zip(stacked, region.subject.images, strict=False)
+            if image.key in places and plane.shape == self.pictures.shape[1:] and plane.any()
+        }
 
 
 def stack_of(

@@ -80,6 +80,8 @@ def build_bank(anatomies: Iterable[Anatomy], erosion_mm: float = 4.5) -> Bank:
             if level in {"S1", "T8", "T9", "T10"}:
                 continue
             mask = anatomy.labels == label
+            if mask[:, :, (0, -1)].any():  # cut by the volume's edge
+                continue
             box = tuple(
                 slice(max(0, s.start - 3), s.stop + 3)
                 for s in ndimage.find_objects(mask.astype(np.uint8))[0]
@@ -151,6 +153,12 @@ def simulate(
     out = _view(hu, angle, shift, scale)
     if float(torch.rand(1, generator=rng)) < 0.5:
         out = out.flip(-1)
+    if float(torch.rand(1, generator=rng)) < 0.25:  # reconstructed around the spine only
+        sides = torch.randint(0, SIZE // 5, (4,), generator=rng)
+        out[..., : sides[0], :] = -1000.0
+        out[..., SIZE - sides[1] :, :] = -1000.0
+        out[..., : sides[2]] = -1000.0
+        out[..., SIZE - sides[3] :] = -1000.0
     sigma = 0.3 + 0.7 * float(torch.rand(1, generator=rng))
     out = _blur(out, sigma) if float(torch.rand(1, generator=rng)) < 0.6 else out
     white = torch.randn(out.shape, generator=rng)

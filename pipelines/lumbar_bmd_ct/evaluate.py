@@ -100,6 +100,8 @@ def simulated_vertebrae(bundle: Bundle, anatomies: list[Anatomy], draws: int) ->
             if level == "S1":
                 continue
             only = np.where(anatomy.labels == label, label, 0).astype(np.uint8)
+            if only[:, :, (0, -1)].any():  # cut by the volume's edge
+                continue
             bank = build_bank([Anatomy(anatomy.name, anatomy.hu, anatomy.spacing, only, True, {})])
             images = torch.arange(len(bank.hu))
             for _ in range(draws):

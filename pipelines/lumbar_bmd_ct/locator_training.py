@@ -90,6 +90,14 @@ def sample(
         blur = ndimage.gaussian_filter(hu[0].numpy(), rng.uniform(0.2, 0.8))
         hu = torch.from_numpy(blur)[None]
     hu = hu + torch.from_numpy(rng.normal(0, rng.uniform(2, 22), hu.shape)).float()
+    if rng.random() < 0.15:  # reconstructed around the spine only
+        for axis in (1, 2):
+            margin = rng.integers(0, WINDOW[axis - 1] // 4, 2)
+            edge = [slice(None)] * 4
+            for side in (slice(0, margin[0]), slice(WINDOW[axis - 1] - margin[1], None)):
+                edge[axis] = side
+                hu[tuple(edge)] = -1000.0
+                warped[1:4][tuple(edge)] = 0.0
     if rng.random() < 0.35:  # scans that begin above the sacrum or end within the lumbar spine
         cut = int(rng.integers(0, 34))
         if rng.random() < 0.5:

@@ -7,6 +7,7 @@ the lumbar pipeline; it is no model of a real patient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -112,7 +113,14 @@ def lumbar_ct(
         table: Whether the table is seen.
     """
     rng = np.random.default_rng(seed)
-    canvas = Canvas((size, size, slices), spacing, bottom_mm, rng)
+    thin = max(1, math.ceil(spacing[2] / 3.0))
+    step = spacing[2] / thin
+    canvas = Canvas(
+        (size, size, slices * thin),
+        (spacing[0], spacing[1], step),
+        bottom_mm - (thin - 1) / 2 * step,
+        rng,
+    )
     habitus = Habitus.draw(rng)
     bmd = {
         name: bmd_mg_cm3 + rng.normal(0, level_spread) for name in ("L5", "L4", "L3", "L2", "L1")
@@ -141,6 +149,7 @@ def lumbar_ct(
     _paint_bones(canvas, spine, habitus, cortex)
     if metal_level:
         _paint_screws(canvas, next(v for v in spine if v.name == metal_level))
+    canvas.thicken(thin)
     volume = _scan(canvas, noise_hu, kernel_mm, habitus)
     affine = np.array(
         [

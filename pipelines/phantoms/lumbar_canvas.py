@@ -77,6 +77,13 @@ class Canvas:
             found.append(slice(int(inside[0]), int(inside[-1]) + 1))
         return found[0], found[1], found[2]
 
+    def thicken(self, count: int) -> None:
+        """Average every `count` thin slices into one thick slice, as a scanner does."""
+        rows, columns, slices = self.volume.shape
+        self.volume = self.volume.reshape(rows, columns, slices // count, count).mean(-1)
+        self.z = self.z.reshape(1, 1, -1, count).mean(-1)
+        self.spacing = (self.spacing[0], self.spacing[1], self.spacing[2] * count)
+
     def paint(
         self,
         distance: Distance,

@@ -46,7 +46,8 @@ class LumbarLocator:
     Args:
         network: Gives `locate`; the engine's own network, so that its weights are loaded.
         levels: Which vertebrae to evaluate.
-        erosion_mm: How far inside the body's surface the trabecular region begins.
+        erosion_mm: How far inside the body's surface the trabecular region begins; at least
+            one slice.
         max_slices: At most so many images a vertebra.
         max_thickness_mm, min_slices, min_coverage_mm: Limits of the series.
         metal_hu, metal_ml: More than this volume above this HU around a body is metal.
@@ -151,7 +152,8 @@ class LumbarLocator:
             volume[box].float().numpy(), blob, spacing, grid.direction_to_source(level.axis)
         )
         roi = ndimage.distance_transform_edt(np.pad(body, 1), spacing)[1:-1, 1:-1, 1:-1]
-        roi = roi > self.erosion_mm
+        # Slices thicker than the rim: the one next to an end plate shows the end plate too.
+        roi = roi > max(self.erosion_mm, 1.1 * float(spacing.max()))
         ml = float(np.prod(spacing)) / 1000
         centre = grid.to_source(level.centre + np.array([start, 0, 0]))
         extras = {

@@ -42,7 +42,7 @@ from dicom_node.model.own_codes import (
     TRABECULAR_REGION,
     WRONG_VIEW,
 )
-from dicom_node.model.pipeline import PipelineSpec
+from dicom_node.model.pipeline import InputKind, PipelineSpec
 from tests.factories import ct_slice, radiograph
 
 KNEE = Code("72696002", "SCT", "Knee")
@@ -75,6 +75,14 @@ SPEC = PipelineSpec.model_validate(
         "outputs": [],
         "statement": "{subject}",
         "series_number": 9100,
+    }
+)
+
+CT_SPEC = SPEC.model_copy(
+    update={
+        "title": "Lumbar BMD from unenhanced CT",
+        "series_number": 9300,
+        "input": SPEC.input.model_copy(update={"kind": InputKind.VOLUME}),
     }
 )
 
@@ -253,6 +261,7 @@ def vertebrae(headers: Sequence[Dataset], *, size: int = 64) -> Findings:
             ),
             (0.0, 1.0, 0.0),
             1,
+            rule="below 80 mg/cm3 osteoporosis, 80 to 120 low bone mass",
         )
     )
     algorithm = replace(

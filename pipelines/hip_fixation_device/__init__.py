@@ -1,0 +1,1 @@
+"""Internal fixation device of the hip: bundle, training and evaluation."""

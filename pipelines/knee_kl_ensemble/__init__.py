@@ -1,0 +1,1 @@
+"""Kellgren-Lawrence grade of the knee: bundle, training and evaluation."""

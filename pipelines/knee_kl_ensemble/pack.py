@@ -1,0 +1,63 @@
+"""Pack members and finder into the pipeline's one weight file, and calibrate it.
+
+`python -m pipelines.knee_kl_ensemble.pack --data DIR --member M.safetensors --finder F.pt --out W`
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from pipelines.knee_kl_ensemble.data import read_crops
+from pipelines.knee_kl_ensemble.evaluate import predictions
+from pipelines.networks.knee_kl import KneeKL
+from pipelines.transforms.calibration import fit_temperature, fit_threshold, softmax
+
+
+def main() -> None:
+    """Write the weights in half precision; print temperature, threshold and SHA-256."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="its validation split calibrates")
+    parser.add_argument("--member", type=Path, action="append", required=True)
+    parser.add_argument("--finder", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    config = yaml.safe_load(
+        (Path(__file__).parent / "configs" / "inference.yaml").read_text(encoding="utf-8")
+    )
+    network = KneeKL(config["members"]).eval()
+    for member, file in zip(network.members, options.member, strict=True):
+        tensors = load_file(file)
+        member.network.load_state_dict(  # type: ignore[union-attr]
+            {
+                name.removeprefix("averaged."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("averaged.")
+            }
+        )
+    network.finder.load_state_dict(torch.load(options.finder, weights_only=True))
+    halves = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(halves, options.out)
+    network.load_state_dict(
+        {name: t.float() if t.is_floating_point() else t for name, t in halves.items()}
+    )
+    held = read_crops(options.data, "val")
+    logits = predictions(network, held)
+    temperature = fit_temperature(logits, held.grades)
+    threshold = fit_threshold(softmax(logits / temperature), held.grades)
+    accuracy = float((logits.argmax(1) == held.grades).mean())
+    print(f"temperature: {temperature:.4f}\nthreshold: {threshold:.4f}\naccuracy: {accuracy:.4f}")
+    print(f"sha256: {hashlib.sha256(options.out.read_bytes()).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The hips of a radiograph, and the network's answer as probabilities of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from monai.transforms import MapTransform
+
+from dicom_node.model import own_codes
+from dicom_node.model.findings import Side
+from dicom_node.model.side import stated_side
+from dicom_node.model.targets import Rejection, Target
+from pipelines.transforms.calibration import prediction_set
+
+_WIDE: Final = 1.2
+"""An image wider than this (width over height) shows the pelvis with both hips."""
+
+
+class HipLocator:
+    """One hip, or both of a pelvis film; the side by the image's own word, or by position."""
+
+    def __call__(
+        self, image: torch.Tensor, attributes: Mapping[str, Any]
+    ) -> Sequence[Target | Rejection]:
+        height, width = image.shape[-2:]
+        side, source = stated_side(attributes)
+        if side is Side.UNKNOWN and width > _WIDE * height:
+            half = width // 2
+            source = "position in the image of both hips"
+            return [
+                Target("right hip", Side.RIGHT, source, box=(0, 0, half, height)),
+                Target("left hip", Side.LEFT, source, box=(half, 0, width - half, height)),
+            ]
+        names = {Side.RIGHT: "right hip", Side.LEFT: "left hip"}
+        return [Target(names.get(side, "hip, side unknown"), side, source)]
+
+
+class HipAnswerd(MapTransform):  # type: ignore[misc]
+    """Logits to calibrated probabilities of the catalogue's devices, none, and other metal.
+
+    The network's last class is "no AP view of a hip": when it is the most probable, the image is
+    not evaluated.
+
+    Args:
+        temperature: Divides the logits.
+        threshold: Of the prediction set (`calibration.prediction_set`).
+    """
+
+    def __init__(
+        self, keys: Hashable = "pred", temperature: float = 1.0, threshold: float = 1.0
+    ) -> None:
+        super().__init__(keys)
+        self.temperature = temperature
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        logits = torch.as_tensor(data[self.keys[0]]).double().reshape(-1) / self.temperature
+        whole = logits.softmax(0)
+        if int(whole.argmax()) == len(whole) - 1:
+            out["not_evaluated"] = Rejection(
+                own_codes.WRONG_VIEW,
+                "not an AP view of the hip, or unlike the images that the network knows",
+            )
+            return out
+        probabilities = logits[:-1].softmax(0).cpu().numpy()
+        out["probabilities"] = probabilities
+        out["prediction_set"] = prediction_set(probabilities, self.threshold)
+        return out
