@@ -17,7 +17,6 @@ from pynetdicom.status import code_to_category
 
 from dicom_node.model.peers import Peer
 
-
 _UNCOMPRESSED: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
@@ -67,9 +66,7 @@ def store(settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]) -> Ite
     ae = _ae(settings)
     wanted = sorted({(item.sop_class_uid, item.transfer_syntax_uid or "") for item in objects})
     # a context each, as the acceptor chooses only one transfer syntax of a context
-    ae.requested_contexts = [
-        build_context(uid, syntax or _UNCOMPRESSED) for uid, syntax in wanted
-    ]
+    ae.requested_contexts = [build_context(uid, syntax or _UNCOMPRESSED) for uid, syntax in wanted]
     association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
     if not association.is_established:
         why = _not_established(association)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -110,25 +112,22 @@ def ct_study(
     return slices
 
 
-def write_study(study: Sequence[FileDataset], folder: object) -> None:
+def write_study(study: Sequence[FileDataset], folder: Path) -> None:
     """Write a study's instances into a folder, one file each."""
-    from pathlib import Path
-
-    target = Path(str(folder))
-    target.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for dataset in study:
-        dataset.save_as(target / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+        dataset.save_as(folder / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
 
 
 def _instance(
-    sop_class: str, key: str, series: str, number: str, made: datetime | None
+    sop_class: UID, key: str, series: str, number: str, made: datetime | None
 ) -> FileDataset:
     at = made or datetime.now(UTC)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = derived_uid("phantom", key, series, number)
+    meta.MediaStorageSOPInstanceUID = UID(derived_uid("phantom", key, series, number))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(None, Dataset(), file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = sop_class
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     dataset.StudyInstanceUID = derived_uid("phantom", key)

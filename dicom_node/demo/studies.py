@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import FileDataset
 
-from dicom_node.demo.phantom_studies import radiograph_study
+from dicom_node.demo.phantom_studies import ct_study, radiograph_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,69 @@ def demo_studies() -> list[DemoStudy]:
     return [knee(), hip(), spine(), step_wedge()]
 
 
+def knee() -> DemoStudy:
+    """An AP radiograph of a right knee with severe osteoarthritis put in."""
+    from pipelines.phantoms.knee import knee_radiograph
+
+    phantom = knee_radiograph(seed=3, grade=4, side="R")
+    return DemoStudy(
+        name="knee radiograph",
+        instances=radiograph_study(
+            phantom.image,
+            phantom.spacing_mm,
+            key="DEMO-KNEE",
+            body_part="KNEE",
+            description="Knee AP",
+            laterality="R",
+        ),
+        expected="Kellgren-Lawrence grade 4 put in",
+        pipelines=("knee_kl_ensemble",),
+        statement_has="grade 4",
+    )
+
+
+def hip() -> DemoStudy:
+    """An AP radiograph of a left hip with a sliding hip screw put in, stored as a film reads."""
+    from pipelines.phantoms.hip import hip_radiograph
+
+    phantom = hip_radiograph(seed=4, device="sliding_screw", side="L")
+    return DemoStudy(
+        name="hip radiograph",
+        instances=radiograph_study(
+            phantom.image,
+            phantom.spacing_mm,
+            key="DEMO-HIP",
+            body_part="HIP",
+            description="Hip AP",
+            laterality="L",
+            monochrome1=True,
+        ),
+        expected="sliding hip screw with side plate put in",
+        pipelines=("hip_fixation_device",),
+        statement_has="sliding hip screw",
+    )
+
+
+def spine() -> DemoStudy:
+    """An unenhanced abdominal CT with low bone density put in."""
+    from pipelines.phantoms.lumbar import lumbar_ct
+
+    phantom = lumbar_ct(seed=5, bmd_mg_cm3=70.0)
+    return DemoStudy(
+        name="abdominal CT",
+        instances=ct_study(
+            phantom.volume,
+            phantom.spacing,
+            key="DEMO-CT",
+            body_part="ABDOMEN",
+            description="Abdomen native 3 mm",
+        ),
+        expected="bone mineral density of L1 to L4, 70 mg/cm³ put in (osteoporosis range)",
+        pipelines=("lumbar_bmd_ct",),
+        statement_has="osteoporosis",
+    )
+
+
 def step_wedge() -> DemoStudy:
     """A quality-control exposure of an aluminium step wedge: no route wants it."""
     return DemoStudy(
@@ -60,23 +123,3 @@ def _step_wedge(height: int, width: int) -> npt.NDArray[np.uint16]:
     rng = np.random.default_rng(1)
     noisy = steps[:, None] + rng.normal(0, 15, (height, width))
     return np.clip(noisy, 0, 4095).astype(np.uint16)
-
-
-def spine() -> DemoStudy:
-    """An unenhanced abdominal CT with low bone density put in."""
-    from pipelines.phantoms.lumbar import lumbar_ct
-
-    phantom = lumbar_ct(seed=5, bmd_mg_cm3=70.0)
-    return DemoStudy(
-        name="abdominal CT",
-        instances=ct_study(
-            phantom.volume,
-            phantom.spacing,
-            key="DEMO-CT",
-            body_part="ABDOMEN",
-            description="Abdomen native 3 mm",
-        ),
-        expected="bone mineral density of L1 to L4, 70 mg/cm³ put in (osteoporosis range)",
-        pipelines=("lumbar_bmd_ct",),
-        statement_has="osteoporosis",
-    )

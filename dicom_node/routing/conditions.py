@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from dicom_node.model.conditions import Conditions, Range, Test
@@ -14,12 +13,12 @@ from dicom_node.model.decisions import Verdict
 from dicom_node.model.findings import Side
 from dicom_node.model.instances import InstanceFacts
 from dicom_node.model.peers import Peer
-from dicom_node.model.side import stated_side
-from dicom_node.routing.anatomy import Vocabulary, anatomy_of, normalised, vocabulary
-from dicom_node.routing.views import UNKNOWN, named, view_of
-
-_PRIVATE = frozenset({"PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs"})
-"""Attributes whose value an explanation must not show."""
+from dicom_node.routing.anatomy import anatomy_of
+from dicom_node.routing.laterality import laterality_of
+from dicom_node.routing.sources import may_be_shown, where
+from dicom_node.routing.text import folded, squashed
+from dicom_node.routing.views import UNKNOWN, meets, view_of
+from dicom_node.routing.vocabulary import vocabulary
 
 
 def judge(
@@ -36,31 +35,25 @@ def _judge(
     if wanted.modality is not None:
         seen = str(attributes.get("Modality", ""))
         holds = seen.upper() in [m.upper() for m in wanted.modality]
-        yield _verdict("modality", wanted.modality, seen, _where("Modality"), holds)
+        yield _verdict("modality", wanted.modality, seen, where("Modality"), holds)
     if wanted.sop_class is not None:
         seen = facts.sop_class_uid
         name = UID(seen).name
-        plain = {normalised(seen), normalised(name)}
-        holds = any(normalised(item) in plain for item in wanted.sop_class)
-        yield _verdict("sop_class", wanted.sop_class, name, _where("SOPClassUID"), holds)
+        holds = any(item == seen or squashed(item) == squashed(name) for item in wanted.sop_class)
+        yield _verdict("sop_class", wanted.sop_class, name, where("SOPClassUID"), holds)
     if wanted.sender is not None:
         yield _sender(wanted.sender, facts.sender, peers)
     if wanted.body_part is not None:
         yield _body_part(wanted.body_part, attributes)
     if wanted.view is not None:
-        view, where = view_of(attributes)
-        names = [UNKNOWN if v.upper() == UNKNOWN else named(v) for v in wanted.view]
-        yield _verdict("view", wanted.view, "" if view == UNKNOWN else view, where, view in names)
+        view = view_of(attributes)
+        seen = view.seen or ("" if view.name == UNKNOWN else view.name)
+        if seen and view.name not in (UNKNOWN, seen):
+            seen = f"{seen} = {view.name}"
+        holds = any(meets(view.name, name) for name in wanted.view)
+        yield _verdict("view", wanted.view, seen, view.where, holds, view.why)
     if wanted.laterality is not None:
-        side, where = stated_side(attributes)
-        shown = "" if side is Side.UNKNOWN else str(side)
-        yield _verdict(
-            "laterality",
-            [str(s) for s in wanted.laterality],
-            shown,
-            where,
-            side in wanted.laterality,
-        )
+        yield _laterality(wanted.laterality, attributes)
     if wanted.contrast is not None:
         yield _contrast(wanted.contrast, attributes)
     if wanted.slice_thickness_mm is not None:
@@ -80,18 +73,21 @@ def _sender(wanted: Sequence[str], sender: str, peers: Mapping[str, Peer]) -> Ve
 
 def _body_part(wanted: Sequence[str], attributes: Mapping[str, Any]) -> Verdict:
     words = vocabulary()
-    regions = {region for text in wanted for region in _regions_of(text, words)}
+    regions = {region for text in wanted for region in words.of_body_part(text).regions}
     found = anatomy_of(attributes)
     seen = found.seen
-    if found.regions:
-        seen = f"{found.seen} = {', '.join(sorted(found.regions))}"
+    if found.named and {squashed(seen)} != set(found.named):
+        seen = f"{seen} = {', '.join(sorted(found.named))}"
     holds = bool(found.regions & regions)
-    return _verdict("body_part", wanted, seen, found.where, holds, found.note)
+    return _verdict("body_part", wanted, seen, found.where, holds, found.why)
 
 
-def _regions_of(text: str, words: Vocabulary) -> set[str]:
-    plain = normalised(text).replace(" ", "")
-    return {plain} if plain in words.regions else words.of_body_part(text)
+def _laterality(wanted: Sequence[Side], attributes: Mapping[str, Any]) -> Verdict:
+    found = laterality_of(attributes)
+    sides = found.sides or {Side.UNKNOWN}
+    holds = not sides.isdisjoint(wanted)
+    texts = [str(side) for side in wanted]
+    return _verdict("laterality", texts, found.seen, found.where, holds, found.why)
 
 
 _CONTRAST = (
@@ -106,9 +102,9 @@ _NO_CONTRAST = frozenset({"", "none", "no", "n", "0", "0 0", "without", "ohne", 
 def _contrast(wanted: bool, attributes: Mapping[str, Any]) -> Verdict:
     for keyword in _CONTRAST:
         value = attributes.get(keyword)
-        if value not in (None, "", []) and normalised(str(value)) not in _NO_CONTRAST:
-            return _verdict("contrast", [wanted], "given", _where(keyword), wanted)
-    return _verdict("contrast", [wanted], "none given", _where(_CONTRAST[0]), not wanted)
+        if value not in (None, "", []) and folded(str(value)) not in _NO_CONTRAST:
+            return _verdict("contrast", [wanted], "given", where(keyword), wanted)
+    return _verdict("contrast", [wanted], "none given", where(_CONTRAST[0]), not wanted)
 
 
 def _image_type(wanted: Conditions, attributes: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -117,10 +113,10 @@ def _image_type(wanted: Conditions, attributes: Mapping[str, Any]) -> Iterator[V
     seen = "\\".join(have)
     if wanted.image_type is not None:
         holds = all(item.upper() in have for item in wanted.image_type)
-        yield _verdict("image_type", wanted.image_type, seen, _where("ImageType"), holds)
+        yield _verdict("image_type", wanted.image_type, seen, where("ImageType"), holds)
     if wanted.not_image_type is not None:
         holds = not any(item.upper() in have for item in wanted.not_image_type)
-        yield _verdict("not_image_type", wanted.not_image_type, seen, _where("ImageType"), holds)
+        yield _verdict("not_image_type", wanted.not_image_type, seen, where("ImageType"), holds)
 
 
 def _range(condition: str, keyword: str, wanted: Range, attributes: Mapping[str, Any]) -> Verdict:
@@ -133,7 +129,7 @@ def _range(condition: str, keyword: str, wanted: Range, attributes: Mapping[str,
     text = " ".join(
         f"{name} {end:g}" for name, end in (("min", wanted.min), ("max", wanted.max)) if end
     )
-    return _verdict(condition, [text], "" if value is None else str(value), _where(keyword), holds)
+    return _verdict(condition, [text], "" if value is None else str(value), where(keyword), holds)
 
 
 def _test(keyword: str, test: Test, attributes: Mapping[str, Any]) -> Verdict:
@@ -142,7 +138,7 @@ def _test(keyword: str, test: Test, attributes: Mapping[str, Any]) -> Verdict:
     shown = _shown(keyword, value)
     if test.present is not None:
         holds = (value not in (None, "", [])) == test.present
-        return _verdict(condition, [f"present: {test.present}"], shown, _where(keyword), holds)
+        return _verdict(condition, [f"present: {test.present}"], shown, where(keyword), holds)
     if test.range is not None:
         return _range(condition, keyword, test.range, attributes)
     texts = _texts(value)
@@ -158,9 +154,9 @@ def _test(keyword: str, test: Test, attributes: Mapping[str, Any]) -> Verdict:
         if wanted:
             holds = any(holds_for(have, want) for have in texts for want in wanted)
             return _verdict(
-                condition, [f"{name} {w}" for w in wanted], shown, _where(keyword), holds
+                condition, [f"{name} {w}" for w in wanted], shown, where(keyword), holds
             )
-    return _verdict(condition, [], shown, _where(keyword), False)
+    return _verdict(condition, [], shown, where(keyword), False)
 
 
 def _texts(value: Any) -> list[str]:
@@ -178,7 +174,7 @@ def _texts(value: Any) -> list[str]:
 def _shown(keyword: str, value: Any) -> str:
     if value in (None, "", []):
         return ""
-    if keyword in _PRIVATE or keyword.startswith("Patient"):
+    if not may_be_shown(keyword):
         return "(not shown: patient data)"
     return "\\".join(_texts(value))
 
@@ -188,11 +184,6 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def _where(keyword: str) -> str:
-    tag = tag_for_keyword(keyword)
-    return keyword if tag is None else f"{keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def _verdict(

@@ -166,9 +166,9 @@ def _is_inside(hit: Hit[str], parts: Sequence[Hit[Named]], words: Sequence[str])
     """Tell whether the words were used up by a body part's name ("L spine")."""
     if is_eastern(words[hit.start]):
         return False
-    return any(part.start < hit.end and hit.start < part.end for part in parts if part.end > 0) and (
-        hit.end - hit.start == 1
-    )
+    return any(
+        part.start < hit.end and hit.start < part.end for part in parts if part.end > 0
+    ) and (hit.end - hit.start == 1)
 
 
 def _glued(word: str, parts: Sequence[Hit[Named]], at: int) -> set[str]:
@@ -186,7 +186,11 @@ def _affix(affix: str) -> list[_Word]:
     known = {"left": "L", "right": "R", "bil": "B", "bilat": "B", "both": "B", "bi": "B"}
     if affix in known:
         return [_Word(known[affix], True)]
-    return [side for side in _words().beside.get(affix, ()) if affix in ("l", "r", "lt", "rt", "li", "re")]
+    return [
+        side
+        for side in _words().beside.get(affix, ())
+        if affix in ("l", "r", "lt", "rt", "li", "re")
+    ]
 
 
 def _belongs(side: _Word, at: int, part: Hit[Named], words: Sequence[str]) -> bool:

@@ -64,9 +64,10 @@ def _groups(
     """Judge instances and put those that were judged alike together: a CT explains in a line."""
     members: dict[tuple[tuple[Verdict, ...], str], list[InstanceFacts]] = {}
     cache: dict[tuple[object, ...], tuple[Verdict, ...]] = {}
+    tested = frozenset(when.attributes)
     for item in facts:
         excluded = _excluded(item)
-        key = _likeness(item)
+        key = _likeness(item, tested)
         if key not in cache:
             cache[key] = judge(when, item, peers)
         members.setdefault((cache[key], excluded), []).append(item)
@@ -98,10 +99,10 @@ _CHANGING = frozenset(
 )
 
 
-def _likeness(item: InstanceFacts) -> tuple[object, ...]:
+def _likeness(item: InstanceFacts, tested: frozenset[str]) -> tuple[object, ...]:
     """Return what two instances share when no condition can tell them apart.
 
-    A condition may test any element, so all but those that change from slice to slice count;
+    All elements count but those that change from slice to slice and that no condition tests;
     an instance that differs is only judged once more.
     """
     return (
@@ -110,7 +111,7 @@ def _likeness(item: InstanceFacts) -> tuple[object, ...]:
         tuple(
             (keyword, str(value))
             for keyword, value in item.attributes.items()
-            if keyword not in _CHANGING
+            if keyword in tested or keyword not in _CHANGING
         ),
     )
 

@@ -29,7 +29,9 @@ _HIDDEN: Final = frozenset(
         "RequestingService",
     }
 )
-_SHOWN: Final = frozenset({"PerformedProcedureStepDescription", "ScheduledProcedureStepDescription"})
+_SHOWN: Final = frozenset(
+    {"PerformedProcedureStepDescription", "ScheduledProcedureStepDescription"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,7 @@ _VOICING: Final = "\u3099\u309a"
 _EAST: Final = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
 """Kana, Chinese characters, Hangul: written without spaces."""
 _EAST_RUN: Final = re.compile(f"[{_EAST}]+")
-_TOKEN: Final = re.compile(
-    rf"(?<![^\W\d_])[a-z]\d+(?![^\W_])|\d+|[{_EAST}]+|[^\W\d_{_EAST}]+"
-)
+_TOKEN: Final = re.compile(rf"(?<![^\W\d_])[a-z]\d+(?![^\W_])|\d+|[{_EAST}]+|[^\W\d_{_EAST}]+")
 """A level as "l5"; else runs of digits, of eastern letters, of other letters."""
 
 

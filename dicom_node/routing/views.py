@@ -28,7 +28,9 @@ READS: Final = (
 )
 """Keywords of the attributes that `view_of` looks at."""
 
-_SILENT: Final = frozenset({"", "unknown", "none", "other", "unspecified", "undefined", "na", "default"})
+_SILENT: Final = frozenset(
+    {"", "unknown", "none", "other", "unspecified", "undefined", "na", "default"}
+)
 _FRONTAL: Final = frozenset({"AP", "PA"})
 
 
