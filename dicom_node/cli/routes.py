@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydicom import dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
 
-from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, print_json
+from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json
 from dicom_node.config import NodeConfig
 from dicom_node.delivery.folder import files_in
 from dicom_node.errors import NodeError
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.model.instances import InstanceFacts, facts_of
+
+_UNREADABLE: Final = (
+    InvalidDicomError,
+    BytesLengthException,
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises for a file whose header is cut off or garbled."""
+_SLOW: Final = 200
+"""Files; more take a few seconds to read."""
+_COLOURS: Final = (
+    ("    yes  ", "green"),
+    ("    no   ", "red"),
+    ("         ", "dim"),
+    ("no pipeline runs", "bold yellow"),
+    ("study ", "bold"),
+    ("route ", "bold"),
+    ("pipeline ", "bold"),
+)
 
 
 def route(
@@ -37,14 +69,23 @@ def route(
     loaded, bundles = load_all(config)
     specs = {name: bundle.spec for name, bundle in bundles.items()}
     explained = []
-    for study_uid, facts in _studies(explain, loaded, sender).items():
+    for number, (study_uid, facts) in enumerate(_studies(explain, loaded, sender).items()):
         decision = decide(loaded.routes, specs, facts, loaded.peers)
         explained.append({"study": study_uid, **decision_json(decision)})
         if not as_json:
-            typer.echo(f"study {study_uid or '(no Study Instance UID)'}")
-            typer.echo(as_text(decision) + "\n")
+            _print("\n\n" if number else "")
+            _print(f"study {study_uid or 'without a Study Instance UID'}\n")
+            _print(as_text(decision) + "\n")
     if as_json:
         print_json(explained)
+
+
+def _print(text: str) -> None:
+    """Print what `as_text` made, on a terminal with its outcomes in colour."""
+    for line in text.splitlines(keepends=True):
+        colour = next((colour for start, colour in _COLOURS if line.startswith(start)), None)
+        shown = escape(line) if colour is None else f"[{colour}]{escape(line)}[/]"
+        console.print(shown, end="", soft_wrap=True, highlight=False, emoji=False)
 
 
 def _studies(what: str, config: NodeConfig, sender: str) -> dict[str, list[InstanceFacts]]:
@@ -52,11 +93,49 @@ def _studies(what: str, config: NodeConfig, sender: str) -> dict[str, list[Insta
     if not path.exists() and is_valid_uid(what):
         return {what: _indexed(what, config)}
     studies: dict[str, list[InstanceFacts]] = {}
-    for file in files_in(path).files:
-        header = dcmread(file, stop_before_pixels=True)
-        facts = facts_of(header, str(header.file_meta.TransferSyntaxUID), sender)
-        studies.setdefault(facts.study_instance_uid, []).append(facts)
+    unread = 0
+    for file in _progress(_files(path)):
+        facts = _facts(file, sender)
+        if facts is None:
+            unread += 1
+        elif facts.sop_class_uid != MediaStorageDirectoryStorage:
+            studies.setdefault(facts.study_instance_uid, []).append(facts)
+    if not studies:
+        raise NodeError(what, "none of its DICOM files has a header that can be read", _FIX)
+    if unread:
+        typer.echo(f"{unread} files left out: their headers cannot be read", err=True)
     return studies
+
+
+_FIX: Final = "name a DICOM file, a folder of them, or the UID of a study that was received"
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise NodeError(str(path), "there is no such file or folder", _FIX)
+    try:
+        found = files_in(path)
+    except NodeError as error:
+        why = "it is not a DICOM file" if path.is_file() else error.why
+        raise NodeError(str(path), why, _FIX) from error
+    if found.not_dicom:
+        typer.echo(f"{len(found.not_dicom)} files left out: they are not DICOM", err=True)
+    return list(found.files)
+
+
+def _progress(files: list[Path]) -> Iterable[Path]:
+    terminal = Console(stderr=True)
+    if len(files) < _SLOW or not terminal.is_terminal:
+        return files
+    return track(files, "reading headers", console=terminal, transient=True)
+
+
+def _facts(file: Path, sender: str) -> InstanceFacts | None:
+    try:
+        header = dcmread(file, stop_before_pixels=True)
+        return facts_of(header, str(header.file_meta.TransferSyntaxUID), sender)
+    except _UNREADABLE:
+        return None
 
 
 def _indexed(study_uid: str, config: NodeConfig) -> list[InstanceFacts]:
@@ -66,7 +145,9 @@ def _indexed(study_uid: str, config: NodeConfig) -> list[InstanceFacts]:
     from dicom_node.store.database import Database
     from dicom_node.store.tables import Study
 
-    with Database(config.database_url).read() as session:
+    database = Database(config.database_url)
+    database.migrate()
+    with database.read() as session:
         study = session.scalar(select(Study).where(Study.study_instance_uid == study_uid))
         if study is None:
             raise NodeError(

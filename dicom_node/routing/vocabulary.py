@@ -68,6 +68,7 @@ class Vocabulary:
         known = scheme.upper().replace("-", "").replace(" ", "") in _SNOMED_SCHEMES
         return self._codes.get(value.upper(), _NOTHING) if known else _NOTHING
 
+    @lru_cache(maxsize=1024)  # noqa: B019 - one vocabulary lives as long as the process
     def of_body_part(self, text: str) -> Reading:
         """Read a Body Part Examined value; a generic one ("OTHER") names no region.
 
@@ -106,6 +107,11 @@ class Vocabulary:
     def widened(self, regions: Iterable[str]) -> Regions:
         """Return the regions and those that hold them: a knee is a leg, a leg is no knee."""
         return _NOTHING.union(*(self._within[region] for region in regions))
+
+    def narrowest(self, regions: Regions) -> Regions:
+        """Return the regions that hold none of the others: a knee of a leg and a knee."""
+        held = _NOTHING.union(*(self._within[region] - {region} for region in regions))
+        return regions - held
 
     def shown_by(self, regions: Iterable[str]) -> Regions:
         """Return the neighbours that an image of the regions usually shows too."""

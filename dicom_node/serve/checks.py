@@ -6,14 +6,17 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from dicom_node.config import NodeConfig
 from dicom_node.delivery import ScuSettings, echo
-from dicom_node.errors import NodeError
 from dicom_node.inference.bundles import Bundle
+from dicom_node.logs import error_facts
+from dicom_node.model.peers import Peer
+from dicom_node.serve.locks import holders
 from dicom_node.store.database import Database
 
 
@@ -36,36 +39,35 @@ class Check:
 
 
 def check_all(config: NodeConfig, bundles: Mapping[str, Bundle]) -> Iterator[Check]:
-    """Look at everything, one check after another."""
-    yield _folder(config)
-    yield _disk(config)
-    yield _database(config)
-    yield _port(config)
-    yield _device(config)
+    """Look at everything, one check after another; changes nothing that a running node uses."""
+    looks: list[tuple[str, Callable[[], Check]]] = [
+        ("data_dir", partial(_folder, config)),
+        ("disk", partial(_disk, config)),
+        ("database", partial(_database, config)),
+        ("port", partial(_port, config)),
+        ("device", partial(_device, config)),
+        ("routes", partial(_routes, config)),
+        ("accept_from", partial(_senders, config)),
+    ]
     for name in sorted({name for route in config.routes for name in route.run}):
-        yield _pipeline(bundles[name])
-    if config.anyone_may_send:
-        yield Check("accept_from", Level.WARN, "anyone may send", "name the peers that may send")
-    scu = ScuSettings(config.node.ae_title[0], connect_timeout=5, acse_timeout=5)
+        looks.append((f"pipeline {name}", partial(_pipeline, bundles[name])))
     for name, peer in config.peers.items():
-        why = echo(scu, peer)
-        where = f"{peer.ae_title} at {peer.host}:{peer.port}"
-        if why is None:
-            yield Check(f"peer {name}", Level.OK, f"{where} answers C-ECHO")
-        else:
-            yield Check(
-                f"peer {name}",
-                Level.WARN,
-                f"{where}: {why}",
-                "check host, port and AE titles on both sides, and the firewall between",
-            )
+        looks.append((f"peer {name}", partial(_peer, config, name, peer)))
+    for name, look in looks:
+        try:
+            yield look()
+        except Exception as error:  # noqa: BLE001 - the other checks are wanted all the same
+            facts = error_facts(error)
+            seen = facts.get("why") or f"{facts['error']} at {facts['where']}"
+            fix = facts.get("fix", "report this as a mistake of dicom-node")
+            yield Check(name, Level.FAIL, seen, fix)
 
 
 def _folder(config: NodeConfig) -> Check:
     folder = config.node.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".check"
+        probe = folder / f".check-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -87,19 +89,24 @@ def _disk(config: NodeConfig) -> Check:
     seen = f"{free} MiB free, images are refused below {wanted} MiB"
     if free < wanted:
         return Check("disk", Level.FAIL, seen, "free space, or lower `node.min_free_mb`")
+    if free < 2 * wanted:
+        return Check("disk", Level.WARN, seen, "free space soon")
     return Check("disk", Level.OK, seen)
 
 
 def _database(config: NodeConfig) -> Check:
-    try:
-        database = Database(config.database_url)
-        database.migrate()
-        current, _ = database.revision()
-        database.close()
-    except (NodeError, OSError) as error:
-        why = error.why if isinstance(error, NodeError) else str(error.strerror)
-        return Check("database", Level.FAIL, why, "check `node.database_url`")
+    """Say which revision the tables have; bringing them up to date is left to `serve`."""
+    database = Database(config.database_url)
     kind = "SQLite" if database.is_sqlite else "server"
+    try:
+        if database.file is not None and not database.file.exists():
+            return Check("database", Level.OK, f"{kind}, made at the first start")
+        current, needed = database.check_revision()
+    finally:
+        database.close()
+    if current != needed:
+        was = f"schema revision {current}" if current else "empty"
+        return Check("database", Level.OK, f"{kind}, {was}; brought to {needed} at the next start")
     return Check("database", Level.OK, f"{kind}, schema revision {current}")
 
 
@@ -112,20 +119,31 @@ def _port(config: NodeConfig) -> Check:
             probe.bind((node.host, node.port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return Check(
-                    "port",
-                    Level.WARN,
-                    f"{where} is in use (by this node, if it runs)",
-                    "stop the other program, or choose another `node.port`",
-                )
-            return Check(
-                "port",
-                Level.FAIL,
-                f"{where}: {error.strerror}",
-                "a port below 1024 needs the right CAP_NET_BIND_SERVICE; or choose another",
+                return _port_in_use(config, where)
+            why = error.strerror or str(error)
+            fix = (
+                "a port below 1024 needs CAP_NET_BIND_SERVICE; or choose a higher one"
+                if error.errno == errno.EACCES
+                else "correct `node.host`: it must be an address of this machine, or 0.0.0.0"
             )
+            return Check("port", Level.FAIL, f"{where}: {why}", fix)
     titles = ", ".join(node.ae_title)
     return Check("port", Level.OK, f"{where} is free; we are called {titles}")
+
+
+def _port_in_use(config: NodeConfig, where: str) -> Check:
+    running = holders(config.node.data_dir)
+    ours = [pid for name, pid in running.items() if name.startswith("receiver-")]
+    if not ours:
+        return Check(
+            "port",
+            Level.FAIL,
+            f"{where} is in use by another program",
+            "find it with `ss -ltnp` and stop it, or choose another `node.port`",
+        )
+    titles = ", ".join(config.node.ae_title)
+    seen = f"{where} is in use by this node (process {ours[0]}); we are called {titles}"
+    return Check("port", Level.OK, seen)
 
 
 def _device(config: NodeConfig) -> Check:
@@ -144,13 +162,24 @@ def _device(config: NodeConfig) -> Check:
     return Check("device", Level.OK, f"CPU, {os.cpu_count()} cores")
 
 
+def _routes(config: NodeConfig) -> Check:
+    if not config.routes:
+        return Check("routes", Level.WARN, "there is none: nothing will be run", "add a route")
+    return Check("routes", Level.OK, ", ".join(route.name for route in config.routes))
+
+
+def _senders(config: NodeConfig) -> Check:
+    if config.anyone_may_send:
+        return Check("accept_from", Level.WARN, "anyone may send", "name the peers that may send")
+    titles = ", ".join(f"{name} ({peer.ae_title})" for name, peer in config.senders.items())
+    return Check("accept_from", Level.OK, titles)
+
+
 def _pipeline(bundle: Bundle) -> Check:
     name = f"pipeline {bundle.name}"
-    try:
-        bundle.verify_weights()
-    except NodeError as error:
-        return Check(name, Level.FAIL, f"{error.what}: {error.why}", error.fix)
-    seen = f"version {bundle.version}, weights {bundle.weights_sha256[:12]} as in the manifest"
+    bundle.verify_weights()
+    # of a site's own weights there is no manifest to compare with
+    seen = f"version {bundle.version}, weights {bundle.weights_sha256[:12]} verified"
     if bundle.demonstration:
         return Check(
             name,
@@ -159,3 +188,17 @@ def _pipeline(bundle: Bundle) -> Check:
             "train on your own data before any use beside patients",
         )
     return Check(name, Level.OK, seen)
+
+
+def _peer(config: NodeConfig, name: str, peer: Peer) -> Check:
+    scu = ScuSettings(config.node.ae_title[0], connect_timeout=5, acse_timeout=5, dimse_timeout=5)
+    why = echo(scu, peer)
+    where = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    if why is None:
+        return Check(f"peer {name}", Level.OK, f"{where} answers C-ECHO")
+    receives = any(name in route.send_to for route in config.routes)
+    fix = "check host, port and AE titles on both sides, and the firewall between"
+    if not receives:
+        # a modality seldom answers; it need not, to send to us
+        fix = "only if it should answer: check host, port and AE titles on both sides"
+    return Check(f"peer {name}", Level.WARN, f"{where}: {why}", fix)

@@ -8,17 +8,20 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import structlog
-from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.delivery import Outbox, PeerSender, RetryStrategy, ScuSettings, store
 from dicom_node.inference.bundles import Bundle
+from dicom_node.logs import error_facts
 from dicom_node.model.decisions import Decision
+from dicom_node.model.states import StudyState
 from dicom_node.routing import decide
+from dicom_node.serve.recurring import Recurring
 from dicom_node.store import audit, index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import NewJob
@@ -51,7 +54,6 @@ class Coordinator:
             executors={"default": ThreadPoolExecutor(4)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        self._scheduler.add_listener(self._report_error, EVENT_JOB_ERROR)
         self._outbox = Outbox(
             [self._sender(name) for name in self._receivers_of_reports()], timedelta(seconds=0.5)
         )
@@ -99,9 +101,38 @@ class Coordinator:
         with self._database.read() as session:
             waiting = [study.id for study in index.to_route(session)]
         for study_id in waiting:
-            with self._database.write() as session:
-                self._route(session, session.get_one(Study, study_id))
+            try:
+                with self._database.write() as session:
+                    study = session.get_one(Study, study_id)
+                    # an image may have reopened it since it was looked up
+                    if study.state == StudyState.SETTLED:
+                        self._route(session, study)
+            except SQLAlchemyError:
+                raise  # the database's trouble, not the study's: tried again soon
+            except Exception as error:  # noqa: BLE001 - one study must not hold up the others
+                self._record_failure(study_id, error)
         return len(waiting)
+
+    def _record_failure(self, study_id: int, error: Exception) -> None:
+        """Routing raised: the study says so, and is not tried for ever."""
+        facts = error_facts(error)
+        why = facts.get("why") or f"{facts['error']} at {facts['where']}"
+        with self._database.write() as session:
+            study = session.get_one(Study, study_id)
+            study.routed_revision = study.revision
+            study.unrouted_reason = (
+                f"routing failed: {why}; mend the cause, "
+                f"then `dicom-node retry --study {study.study_instance_uid}`"
+            )
+            audit.record(
+                session,
+                self._clock.now(),
+                "study_routing_failed",
+                study_uid=study.study_instance_uid,
+                revision=study.revision,
+                error=facts,
+            )
+        _log.error("study_routing_failed", study_uid=study.study_instance_uid, **facts)
 
     def _route(self, session: Session, study: Study) -> None:
         now = self._clock.now()
@@ -163,8 +194,5 @@ class Coordinator:
         )
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
-        self._scheduler.add_job(work, "interval", seconds=seconds, id=work.__name__)
-
-    def _report_error(self, event: JobExecutionEvent) -> None:
-        # the message may quote a data set; the type and the place do not
-        _log.error("recurring_work_failed", work=event.job_id, error=type(event.exception).__name__)
+        name = work.__name__
+        self._scheduler.add_job(Recurring(name, work), "interval", seconds=seconds, id=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -14,10 +15,11 @@ import structlog
 
 from dicom_node.clock import SystemClock
 from dicom_node.config import NodeConfig, load_config
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, NodeError, StoreError
 from dicom_node.inference.bundles import Bundle, find_bundles
-from dicom_node.logs import set_up_logging
-from dicom_node.serve.supervisor import Supervisor, stop_with_parent
+from dicom_node.logs import error_facts, set_up_logging
+from dicom_node.serve.locks import hold, hold_numbered, holders
+from dicom_node.serve.supervisor import Supervisor, role_commands, stop_with_parent
 from dicom_node.store.database import Database
 from dicom_node.store.spool import Spool
 
@@ -44,28 +46,59 @@ def load_all(config_file: Path) -> tuple[NodeConfig, Mapping[str, Bundle]]:
 
 
 def serve(config_file: Path) -> int:
-    """Run every role, each in its own process, until SIGTERM or SIGINT."""
+    """Run every role, each in its own process, until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: `node.yaml` or a pipeline is wrong.
+        StoreError: The data folder cannot be written, or another node runs on it.
+    """
     set_up_logging("supervisor")
-    load_all(config_file)
-    supervisor = Supervisor(list(ROLES), config_file)
-    stop_with_parent(supervisor.stop)
-    return supervisor.run()
+    config, _ = load_all(config_file)
+    data_dir = config.node.data_dir
+    held = hold(data_dir, "supervisor")
+    if held is None:
+        pid = holders(data_dir).get("supervisor", 0)
+        raise StoreError(
+            f"data folder {data_dir}",
+            f"another `dicom-node serve` runs on it (process {pid})",
+            "stop that one, or give this node its own `node.data_dir`",
+        )
+    with held:
+        supervisor = Supervisor(role_commands(list(ROLES), config_file))
+        stop_with_parent(supervisor.stop)
+        return supervisor.run()
 
 
 def serve_role(config_file: Path, role: str) -> int:
-    """Run one role in this process until SIGTERM, SIGINT or the supervisor's end."""
+    """Run one role in this process until SIGTERM, SIGINT or the supervisor's end.
+
+    Returns:
+        The exit status: 0, or 1 when the role failed; the log says why.
+
+    Raises:
+        ConfigError: `node.yaml`, a pipeline or the role's name is wrong.
+    """
     if role not in ROLES:
         raise ConfigError(f"role {role}", "there is none", f"roles are: {', '.join(ROLES)}")
     set_up_logging(role)
     stop = threading.Event()
     stop_with_parent(stop.set)
-    config, bundles = load_all(config_file)
-    database = Database(config.database_url)
-    database.migrate()
     try:
-        ROLES[role](config, bundles, database, stop)
-    finally:
-        database.close()
+        config, bundles = load_all(config_file)
+        database = Database(config.database_url)
+        try:
+            database.migrate()
+            ROLES[role](config, bundles, database, stop)
+        finally:
+            database.close()
+    except ConfigError:
+        raise  # told in full by the command line, and no restart would help
+    except NodeError as error:
+        _log.error("role_failed", **error_facts(error))
+        return 1
+    except Exception as error:  # noqa: BLE001 - its text may hold patient data: type and place
+        _log.error("role_crashed", **error_facts(error))
+        return 1
     _log.info("role_ended")
     return 0
 
@@ -91,11 +124,12 @@ def _receiver(
         AuditSink(database),
         SystemClock(),
     )
-    receiver.start()
-    try:
-        stop.wait()
-    finally:
-        receiver.stop()
+    with hold_numbered(node.data_dir, "receiver"):
+        receiver.start()
+        try:
+            stop.wait()
+        finally:
+            receiver.stop()
 
 
 def _coordinator(
@@ -103,7 +137,17 @@ def _coordinator(
 ) -> None:
     from dicom_node.serve.coordinator import Coordinator
 
-    Coordinator(config, bundles, database, Spool(config.spool_dir), SystemClock()).run(stop)
+    # one of them moves the studies; another waits to take its place
+    with contextlib.ExitStack() as stack:
+        waiting = False
+        while (held := hold(config.node.data_dir, "coordinator")) is None:
+            if not waiting:
+                _log.warning("waits_for_the_other_coordinator")
+            waiting = True
+            if stop.wait(0.2):
+                return
+        stack.enter_context(held)
+        Coordinator(config, bundles, database, Spool(config.spool_dir), SystemClock()).run(stop)
 
 
 def _worker(
@@ -119,9 +163,11 @@ def _worker(
         device=settings.device,
         threads=settings.threads or os.cpu_count() or 1,
     )
+    # the name of one that died is free again, and its successor takes back what it held
+    held = hold_numbered(config.node.data_dir, "worker")
     worker = Worker(
         WorkerSettings(
-            name=f"worker-0@{socket.gethostname()}",
+            name=f"{held.name}@{socket.gethostname()}"[:64],
             lease=timedelta(seconds=settings.lease_seconds),
             attempts=settings.attempts,
             retry_wait=timedelta(seconds=config.retry.first_seconds),
@@ -132,9 +178,10 @@ def _worker(
         reports_dir=config.reports_dir,
         clock=SystemClock(),
     )
-    worker.take_back()
-    executor.warm_up()
-    worker.run(stop, timedelta(seconds=0.2))
+    with held:
+        worker.take_back()
+        executor.warm_up()
+        worker.run(stop, timedelta(seconds=0.2))
 
 
 ROLES: Final[

@@ -8,9 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +20,40 @@ _log = structlog.get_logger()
 ROLE_EXIT_CONFIG: Final = 2
 """Exit status of a role whose configuration is wrong: starting it again would not help."""
 
-_SUPERVISED: Final = "DICOM_NODE_SUPERVISED"
+SUPERVISED: Final = "DICOM_NODE_SUPERVISED"
 """Set in a child's environment: its standard input is the supervisor's pipe."""
 
 
+def role_commands(roles: Sequence[str], config_file: Path) -> dict[str, Sequence[str]]:
+    """Return the command that runs each role."""
+    return {
+        role: (
+            *(sys.executable, "-m", "dicom_node", "serve"),
+            *("--role", role, "--config", str(config_file)),
+        )
+        for role in roles
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the supervisor waits, in seconds.
+
+    Attributes:
+        first: Before the second restart in a row; doubles with each further one.
+        longest: The most between two starts.
+        settled_after: A role that lived so long has started well: its failures count anew.
+        ending: For all roles together to end after SIGTERM; then they are killed.
+    """
+
+    first: float = 1
+    longest: float = 30
+    settled_after: float = 10
+    ending: float = 30
+
+
 @dataclass(slots=True)
-class Child:
+class _Child:
     """One role's process."""
 
     role: str
@@ -34,45 +61,43 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     failures: int = 0
-    not_before: float = field(default=0.0)
+    has_settled: bool = False
+    not_before: float = field(default=float("-inf"))
 
 
 class Supervisor:
     """Keeps one process per role alive until it is told to stop.
 
     A child reads its standard input, which is a pipe from here: when the supervisor dies, even
-    by SIGKILL, the pipe closes and the child ends. A role that dies is started again; one that
-    dies soon after its start waits longer each time, up to `longest_wait`.
+    by SIGKILL, the pipe closes and the child ends. A role that dies is started again at once; one
+    that dies soon after its start waits longer each time, up to `Patience.longest`.
+
+    Args:
+        commands: The command that runs each role, by its name.
     """
 
     def __init__(
         self,
-        roles: Sequence[str],
-        config_file: Path,
+        commands: Mapping[str, Sequence[str]],
         *,
-        longest_wait: timedelta = timedelta(seconds=30),
+        patience: Patience | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._children = [
-            Child(
-                role,
-                (
-                    *(sys.executable, "-m", "dicom_node", "serve"),
-                    *("--role", role, "--config", str(config_file)),
-                ),
-            )
-            for role in roles
-        ]
-        self._longest_wait = longest_wait.total_seconds()
+        self._children = [_Child(role, command) for role, command in commands.items()]
+        self._patience = patience or Patience()
         self._monotonic = monotonic
         self._stop = threading.Event()
 
     def run(self) -> int:
-        """Supervise until stopped; returns the exit status."""
+        """Supervise until stopped; returns the exit status.
+
+        A role that refuses its configuration ends the node, but only at its first start: a file
+        that somebody breaks later must not take down a node that runs.
+        """
         try:
             while not self._stop.is_set():
                 for child in self._children:
-                    if self._look_after(child) == ROLE_EXIT_CONFIG:
+                    if self._look_after(child) == ROLE_EXIT_CONFIG and not child.has_settled:
                         return ROLE_EXIT_CONFIG
                 self._stop.wait(0.1)
             return 0
@@ -82,46 +107,81 @@ class Supervisor:
     def stop(self) -> None:
         self._stop.set()
 
-    def _look_after(self, child: Child) -> int | None:
+    def _look_after(self, child: _Child) -> int | None:
         if child.process is None:
             if self._monotonic() >= child.not_before:
                 self._start(child)
             return None
+        lived = self._monotonic() - child.started
+        child.has_settled |= lived >= self._patience.settled_after
         status = child.process.poll()
         if status is None:
             return None
-        lived = self._monotonic() - child.started
-        child.failures = child.failures + 1 if lived < 10 else 1
-        wait = 0.0 if child.failures == 1 else min(self._longest_wait, 0.5 * 2**child.failures)
-        child.not_before = self._monotonic() + wait
+        assert child.process.stdin is not None
+        child.process.stdin.close()
         child.process = None
-        _log.error("role_died", child=child.role, status=_status(status), restart_in_seconds=wait)
+        wait = self._wait_after_failure(child, lived)
+        _log.error(
+            "role_died",
+            child=child.role,
+            status=_status(status),
+            failures_in_a_row=child.failures,
+            restart_in_seconds=wait,
+        )
         return status
 
-    def _start(self, child: Child) -> None:
-        child.process = subprocess.Popen(
-            child.command, stdin=subprocess.PIPE, env={**os.environ, _SUPERVISED: "1"}
-        )
+    def _start(self, child: _Child) -> None:
+        try:
+            child.process = subprocess.Popen(
+                child.command, stdin=subprocess.PIPE, env={**os.environ, SUPERVISED: "1"}
+            )
+        except OSError as error:
+            wait = self._wait_after_failure(child, 0)
+            _log.error(
+                "role_not_started",
+                child=child.role,
+                why=error.strerror,
+                failures_in_a_row=child.failures,
+                restart_in_seconds=wait,
+            )
+            return
         child.started = self._monotonic()
         _log.info("role_started", child=child.role, pid=child.process.pid)
 
+    def _wait_after_failure(self, child: _Child, lived: float) -> float:
+        """Count a failure and return how long to wait before the next start."""
+        patience = self._patience
+        child.failures = 1 if lived >= patience.settled_after else child.failures + 1
+        # the exponent is bounded so that the float stays small
+        doubled = patience.first * 2 ** min(child.failures - 2, 30)
+        wait = 0.0 if child.failures == 1 else min(patience.longest, doubled)
+        child.not_before = self._monotonic() + wait
+        return wait
+
     def _end_all(self) -> None:
-        running = [child for child in self._children if child.process is not None]
-        for child in running:
-            assert child.process is not None
-            child.process.send_signal(signal.SIGTERM)
-        for child in running:
-            assert child.process is not None
+        """SIGTERM to all at once, then SIGKILL to those that take too long together."""
+        running = [(c.role, c.process) for c in self._children if c.process is not None]
+        for _, process in running:
+            process.send_signal(signal.SIGTERM)
+        by = self._monotonic() + self._patience.ending
+        for role, process in running:
             try:
-                child.process.wait(timeout=30)
+                process.wait(timeout=max(0.0, by - self._monotonic()))
             except subprocess.TimeoutExpired:
-                _log.error("role_killed", child=child.role, why="it did not end in 30 seconds")
-                child.process.kill()
-                child.process.wait()
+                _log.error("role_killed", child=role, why="it did not end in time")
+                process.kill()
+                process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def _status(status: int) -> str:
-    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit {status}"
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
 
 
 def stop_with_parent(stop: Callable[[], None]) -> None:
@@ -132,7 +192,7 @@ def stop_with_parent(stop: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGTERM, _on_signal)
     signal.signal(signal.SIGINT, _on_signal)
-    if _SUPERVISED not in os.environ:
+    if SUPERVISED not in os.environ:
         return
 
     def _watch() -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
-from pydicom import Dataset, dcmread
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.clock import Clock
 from dicom_node.errors import NodeError, PipelineError
-from dicom_node.inference.local import JobInput, LocalExecutor
+from dicom_node.inference.files import read_header
+from dicom_node.inference.jobs import JobInput, Outcome
+from dicom_node.logs import error_facts, place_of
 from dicom_node.model.codes import Code
 from dicom_node.model.pipeline import PipelineSpec
 from dicom_node.model.plain import rows_of
@@ -27,9 +28,11 @@ from dicom_node.store import index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.files import write_durably
 from dicom_node.store.jobs import JobResult, NewReport
-from dicom_node.store.tables import Instance, Job
+from dicom_node.store.tables import Job
 
 _log = structlog.get_logger()
+
+Log = structlog.typing.FilteringBoundLogger
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,14 @@ class WorkerSettings:
     lease: timedelta
     attempts: int
     retry_wait: timedelta
+
+
+class Executor(Protocol):
+    """Runs pipelines, here or elsewhere."""
+
+    def spec(self, name: str) -> PipelineSpec: ...
+
+    def run(self, name: str, job: JobInput) -> Outcome: ...
 
 
 class Worker:
@@ -54,7 +65,7 @@ class Worker:
         settings: WorkerSettings,
         *,
         database: Database,
-        executor: LocalExecutor,
+        executor: Executor,
         spool_dir: Path,
         reports_dir: Path,
         clock: Clock,
@@ -88,23 +99,21 @@ class Worker:
             if job is None:
                 return False
             study_uid = job.study.study_instance_uid
-            job_input = self._input(jobs.instances_of(session, job), job)
         log = _log.bind(job_id=job.id, pipeline=job.pipeline, study_uid=study_uid)
-        log.info("job_started", images=len(job_input.files))
+        log.info("job_started", images=len(job.inputs), attempt=job.attempts)
         try:
-            with _Lease(self._renew(job.id), self._settings.lease / 3):
-                result = self._evaluate(job, study_uid, job_input)
+            with _Lease(self._renew(job.id), self._settings.lease / 3, log):
+                result = self._evaluate(job, study_uid)
         except NodeError as error:
             self._fail(job, {"what": error.what, "why": error.why, "fix": error.fix}, log)
             return True
         except Exception as error:  # noqa: BLE001 - a pipeline may raise anything; the job records it
             # neither the message nor the trace's values: both may hold patient data
-            where = traceback.extract_tb(error.__traceback__)[-1]
             self._fail(
                 job,
                 {
                     "what": f"pipeline {job.pipeline}",
-                    "why": f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}",
+                    "why": f"{type(error).__name__} at {place_of(error)}",
                     "fix": f"`dicom-node pipelines check {job.pipeline}`, then "
                     f"`dicom-node retry {job.id}`",
                 },
@@ -116,26 +125,11 @@ class Worker:
         log.info("job_finished" if kept else "job_lost", state=str(result.state))
         return True
 
-    def _input(self, instances: Sequence[Instance], job: Job) -> JobInput:
-        rejection = None
-        if job.rejection:
-            rejection = Rejection(Code(**job.rejection["reason"]), job.rejection["text"])
-        study_uid = job.study.study_instance_uid
-        return JobInput(
-            files=tuple(self._spool_dir / row.path for row in instances),
-            facts=tuple(index.facts_of_row(row, study_uid) for row in instances),
-            rejection=rejection,
-            started=self._clock.now(),
-        )
-
-    def _evaluate(self, job: Job, study_uid: str, job_input: JobInput) -> JobResult:
-        if not job_input.files:
-            raise PipelineError(
-                f"job {job.id}", "none of its images is in the index", "send the study again"
-            )
+    def _evaluate(self, job: Job, study_uid: str) -> JobResult:
+        job_input = self._input(job, study_uid)
         outcome = self._executor.run(job.pipeline, job_input)
-        spec: PipelineSpec = self._executor.spec(job.pipeline)
-        sources = [_header(file) for file in job_input.files]
+        spec = self._executor.spec(job.pipeline)
+        sources = [read_header(file) for file in job_input.files]
         report = build_report(outcome.findings, sources, outcome.pictures, spec)
         folder = self._reports_dir / study_uid
         made = []
@@ -154,10 +148,36 @@ class Worker:
         state = JobState.DONE if outcome.findings.evaluated else JobState.NOT_EVALUATED
         return JobResult(state, made, rows_of(outcome.findings), outcome.record)
 
-    def _renew(self, job_id: int) -> Callable[[], None]:
-        def renew() -> None:
+    def _input(self, job: Job, study_uid: str) -> JobInput:
+        """Return the job's images as the index knows them.
+
+        Raises:
+            PipelineError: Not all of them are in the index any more.
+        """
+        with self._database.read() as session:
+            rows = jobs.instances_of(session, job)
+        missing = len(set(job.inputs)) - len(rows)
+        if missing or not rows:
+            raise PipelineError(
+                f"job {job.id}",
+                f"{missing} of its {len(job.inputs)} images are not in the index",
+                "send the study again",
+            )
+        rejection = None
+        if job.rejection:
+            rejection = Rejection(Code(**job.rejection["reason"]), job.rejection["text"])
+        return JobInput(
+            files=tuple(self._spool_dir / row.path for row in rows),
+            facts=tuple(index.facts_of_row(row, study_uid) for row in rows),
+            rejection=rejection,
+            # of the first attempt: made again, the objects must be the same bytes
+            started=job.started_at or job.queued_at,
+        )
+
+    def _renew(self, job_id: int) -> Callable[[], bool]:
+        def renew() -> bool:
             with self._database.write() as session:
-                jobs.renew(
+                return jobs.renew(
                     session,
                     job_id,
                     self._settings.name,
@@ -166,9 +186,7 @@ class Worker:
 
         return renew
 
-    def _fail(
-        self, job: Job, error: dict[str, str], log: structlog.typing.FilteringBoundLogger
-    ) -> None:
+    def _fail(self, job: Job, error: dict[str, str], log: Log) -> None:
         now = self._clock.now()
         again = job.attempts < self._settings.attempts
         retry_at = now + self._settings.retry_wait * job.attempts if again else None
@@ -180,8 +198,9 @@ class Worker:
 class _Lease:
     """Renews a claim in the background while the job runs."""
 
-    def __init__(self, renew: Callable[[], None], every: timedelta) -> None:
+    def __init__(self, renew: Callable[[], bool], every: timedelta, log: Log) -> None:
         self._renew = renew
+        self._log = log
         self._every = every.total_seconds()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -201,8 +220,10 @@ class _Lease:
 
     def _run(self) -> None:
         while not self._done.wait(self._every):
-            self._renew()
-
-
-def _header(file: Path) -> Dataset:
-    return dcmread(file, stop_before_pixels=True)
+            try:
+                if not self._renew():
+                    self._log.warning("job_claim_lost", why="another worker has it")
+                    return
+            except SQLAlchemyError as error:
+                # the job goes on: the next turn may succeed before the claim runs out
+                self._log.warning("job_claim_not_renewed", **error_facts(error))

@@ -11,8 +11,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from dicom_node.errors import StoreError
@@ -27,15 +28,36 @@ class Database:
     SQLite runs in WAL mode with full synchronisation: a commit survives power loss, and
     readers do not wait for the writer. A write transaction takes the write lock at its start,
     so that two processes never deadlock half-way.
+
+    Raises:
+        StoreError: The URL names no database that can be used here.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        parsed = make_url(url)
-        self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        if self.is_sqlite and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = create_engine(url, pool_pre_ping=not self.is_sqlite)
+        try:
+            parsed = make_url(url)
+            self.is_sqlite = parsed.get_backend_name() == "sqlite"
+            self.file = Path(parsed.database) if self.is_sqlite and parsed.database else None
+            if self.file is not None:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+            # the values of a statement may hold patient data: no exception quotes them
+            self.engine = create_engine(url, pool_pre_ping=not self.is_sqlite, hide_parameters=True)
+        except ArgumentError:
+            # SQLAlchemy's text quotes the URL, which may hold a password
+            raise StoreError(
+                "database", "its URL is not one", "correct `node.database_url`"
+            ) from None
+        except ImportError as error:
+            raise StoreError(
+                "database", f"the driver {error.name} is not installed", "`pip install` it"
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                "database",
+                f"its folder cannot be made: {error.strerror}",
+                "check `node.data_dir` or `node.database_url`",
+            ) from None
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
 
@@ -61,22 +83,37 @@ class Database:
         """Bring the tables to this version's shape.
 
         Raises:
-            StoreError: The database cannot be reached.
+            StoreError: The database cannot be reached, or is none of ours.
         """
         try:
             with self.engine.connect().execution_options(**{_WRITE: True}) as connection:
                 command.upgrade(self._alembic(connection), "head")
                 connection.commit()
-        except OperationalError as error:
-            raise StoreError(
-                "database", str(error.orig), "check `node.database_url` and the folder's rights"
-            ) from error
+        except DatabaseError as error:
+            raise _unusable(error) from error
+        except CommandError:
+            raise _newer() from None
 
     def revision(self) -> tuple[str | None, str | None]:
         """Return the database's schema revision and the one that this version needs."""
         with self.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+
+    def check_revision(self) -> tuple[str | None, str | None]:
+        """Return the same, for a database that nobody may have looked at yet.
+
+        Raises:
+            StoreError: It cannot be reached, is no database, or a newer version made it.
+        """
+        try:
+            current, needed = self.revision()
+            known = {item.revision for item in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+        except DatabaseError as error:
+            raise _unusable(error) from None
+        if current is not None and current not in known:
+            raise _newer()
+        return current, needed
 
     def close(self) -> None:
         self.engine.dispose()
@@ -86,6 +123,21 @@ class Database:
         config.set_main_option("script_location", str(_MIGRATIONS))
         config.attributes["connection"] = connection
         return config
+
+
+def _unusable(error: DatabaseError) -> StoreError:
+    fix = "restore it from a backup, or correct `node.database_url`"
+    if isinstance(error, OperationalError):
+        fix = "check `node.database_url`, the server, and the folder's rights and space"
+    return StoreError("database", str(error.orig), fix)
+
+
+def _newer() -> StoreError:
+    return StoreError(
+        "database",
+        "its tables were made by a newer dicom-node",
+        "run that version again, or restore a backup from before its upgrade",
+    )
 
 
 def _prepare_sqlite(engine: Engine) -> None:

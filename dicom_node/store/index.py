@@ -116,6 +116,13 @@ def to_route(session: Session, limit: int = 20) -> Sequence[Study]:
     ).all()
 
 
+def route_again(session: Session, study: Study, now: datetime) -> None:
+    """Let routing decide on a settled study once more; what it asked for before stays."""
+    study.routed_revision = min(study.routed_revision, study.revision - 1)
+    study.unrouted_reason = None
+    audit.record(session, now, "study_to_route_again", study_uid=study.study_instance_uid)
+
+
 def facts_of_study(session: Session, study: Study) -> list[InstanceFacts]:
     """Return the facts of every instance of a study, in the order received."""
     rows = session.scalars(

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
+from dicom_node.errors import TransitionError
 from dicom_node.model.states import DeliveryState, JobState
 from dicom_node.store import audit
 from dicom_node.store.tables import Delivery, FindingRow, Instance, Job, Report, Study
@@ -105,7 +106,10 @@ def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job |
 
 
 def claim(session: Session, worker: str, now: datetime, lease: timedelta) -> Job | None:
-    """Take the oldest job that is due; the claim must be renewed within the lease."""
+    """Take the oldest job that is due; the claim must be renewed within the lease.
+
+    `started_at` is that of the first attempt: every attempt's objects bear the same time.
+    """
     job = session.scalar(
         select(Job)
         .where(
@@ -121,7 +125,7 @@ def claim(session: Session, worker: str, now: datetime, lease: timedelta) -> Job
     job.state = JobState.RUNNING
     job.worker = worker
     job.lease_until = now + lease
-    job.started_at = now
+    job.started_at = job.started_at or now
     job.attempts += 1
     return job
 
@@ -244,12 +248,23 @@ def requeue_lost(
             pipeline=job.pipeline,
             worker=held_by,
             attempt=job.attempts,
+            **({} if again else job.error or {}),
         )
     return [job.id for job in jobs]
 
 
 def retry(session: Session, job: Job, now: datetime) -> None:
-    """Queue a finished or failed job again, with a fresh count of attempts."""
+    """Queue a finished or failed job again, with a fresh count of attempts.
+
+    Raises:
+        TransitionError: A worker runs it at this moment.
+    """
+    if job.state == JobState.RUNNING:
+        raise TransitionError(
+            f"job {job.id}",
+            f"it is running ({job.worker})",
+            f"wait for it; if that worker died, it is taken back by {job.lease_until:%H:%M:%S} UTC",
+        )
     job.state = JobState.QUEUED
     job.attempts = 0
     job.not_before = None

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 
+from dicom_node.model.states import DeliveryState
 from dicom_node.store import outbox
 from dicom_node.store.tables import Delivery, Instance, Job, Report, Study
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryLine:
-    """One object to one peer."""
+    """One object to one peer; `next_attempt_at` counts while it is pending."""
 
     peer: str
     kind: str
@@ -23,6 +25,7 @@ class DeliveryLine:
     state: str
     attempts: int
     answer: str | None
+    next_attempt_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,14 @@ class StudyLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolCounts:
+    """Files that wait to be indexed, and those that were set aside."""
+
+    waiting: int
+    aside: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Numbers by state; deliveries by peer, then state."""
 
@@ -84,6 +95,16 @@ def counts(session: Session) -> Counts:
     )
 
 
+def spool_counts(spool_dir: Path) -> SpoolCounts:
+    """Count the files that the index does not have (yet)."""
+
+    def number(folder: str) -> int:
+        place = spool_dir / folder
+        return sum(1 for _ in place.iterdir()) if place.is_dir() else 0
+
+    return SpoolCounts(number("inbox"), number("aside"))
+
+
 def studies(session: Session, limit: int = 20, study_uid: str | None = None) -> list[StudyLine]:
     """Return the latest studies, newest first, or the one named."""
     query = (
@@ -100,8 +121,15 @@ def studies(session: Session, limit: int = 20, study_uid: str | None = None) -> 
     return [_study_line(session, study) for study in session.scalars(query)]
 
 
-def jobs(session: Session, limit: int = 50, state: str | None = None) -> list[JobLine]:
-    """Return the latest jobs, newest first, of one state if given."""
+def jobs(
+    session: Session,
+    limit: int = 50,
+    state: str | None = None,
+    *,
+    pipeline: str | None = None,
+    study_uid: str | None = None,
+) -> list[JobLine]:
+    """Return the latest jobs, newest first; of one state, pipeline or study if given."""
     query = (
         select(Job)
         .options(
@@ -114,6 +142,10 @@ def jobs(session: Session, limit: int = 50, state: str | None = None) -> list[Jo
     )
     if state:
         query = query.where(Job.state == state)
+    if pipeline:
+        query = query.where(Job.pipeline == pipeline)
+    if study_uid:
+        query = query.where(Job.study.has(Study.study_instance_uid == study_uid))
     return [job_line(job) for job in session.scalars(query)]
 
 
@@ -140,9 +172,16 @@ def job_line(job: Job) -> JobLine:
     )
 
 
-def failed_deliveries(session: Session, peer: str | None = None) -> Sequence[Delivery]:
-    """Return the deliveries that were given up, to one peer or to all."""
-    query = select(Delivery).where(Delivery.state == "failed")
+def unsent_deliveries(
+    session: Session, peer: str | None = None, *, waiting: bool = False
+) -> Sequence[Delivery]:
+    """Return the deliveries that were given up, to one peer or to all.
+
+    Args:
+        waiting: Those that wait for their next attempt, too.
+    """
+    states = [DeliveryState.FAILED, *([DeliveryState.PENDING] if waiting else [])]
+    query = select(Delivery).where(Delivery.state.in_(states)).order_by(Delivery.id)
     if peer:
         query = query.where(Delivery.peer == peer)
     return session.scalars(
@@ -164,6 +203,7 @@ def _delivery_line(report: Report, delivery: Delivery) -> DeliveryLine:
         state=delivery.state,
         attempts=delivery.attempts,
         answer=delivery.answer,
+        next_attempt_at=delivery.next_attempt_at,
     )
 
 

@@ -37,29 +37,35 @@ class HipLocator:
         return [Target(names.get(side, "hip, side unknown"), side, source)]
 
 
-class HipAnswerd(MapTransform):  # type: ignore[misc]
+class HipDeviceAnswerd(MapTransform):  # type: ignore[misc]
     """Logits to calibrated probabilities of the catalogue's devices, none, and other metal.
 
-    The network's last class is "no AP view of a hip": when it is the most probable, the image is
-    not evaluated.
+    The network's last class is "no AP view of a hip": an image that is too likely to be one is not
+    evaluated. Sets "probabilities" [classes - 1], which sum to 1 without that class, and
+    "prediction_set"; or "not_evaluated".
 
     Args:
         temperature: Divides the logits.
         threshold: Of the prediction set (`calibration.prediction_set`).
+        most_not_ap: The gate's limit of the last class's probability.
     """
 
     def __init__(
-        self, keys: Hashable = "pred", temperature: float = 1.0, threshold: float = 1.0
+        self,
+        keys: Hashable = "pred",
+        temperature: float = 1.0,
+        threshold: float = 1.0,
+        most_not_ap: float = 0.5,
     ) -> None:
         super().__init__(keys)
         self.temperature = temperature
         self.threshold = threshold
+        self.most_not_ap = most_not_ap
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         logits = torch.as_tensor(data[self.keys[0]]).double().reshape(-1) / self.temperature
-        whole = logits.softmax(0)
-        if int(whole.argmax()) == len(whole) - 1:
+        if float(logits.softmax(0)[-1]) > self.most_not_ap:
             out["not_evaluated"] = Rejection(
                 own_codes.WRONG_VIEW,
                 "not an AP view of the hip, or unlike the images that the network knows",

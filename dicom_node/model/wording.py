@@ -1,0 +1,66 @@
+"""Conditions in words, as a list of pipelines or routes shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dicom_node.model.conditions import Conditions, Range, Test
+from dicom_node.model.findings import Side
+
+_SIDES = {Side.RIGHT: "right", Side.LEFT: "left", Side.UNKNOWN: "unknown", Side.NONE: "none"}
+
+
+def in_words(when: Conditions) -> str:
+    """Say what images meet the conditions: "CR, DX; body part knee; view AP, PA or unknown".
+
+    Every condition that is set is said; "any image" when none is.
+    """
+    said: list[str] = []
+    if when.modality:
+        said.append(", ".join(when.modality))
+    if when.body_part:
+        said.append(f"body part {either(when.body_part)}")
+    if when.view:
+        said.append(f"view {either(when.view)}")
+    if when.laterality:
+        said.append(f"side {either(_SIDES[side] for side in when.laterality)}")
+    if when.sender:
+        said.append(f"from {either(when.sender)}")
+    if when.sop_class:
+        said.append(f"SOP class {either(when.sop_class)}")
+    if when.contrast is not None:
+        said.append("with contrast" if when.contrast else "without contrast")
+    if when.slice_thickness_mm:
+        said.append(f"slices {_range(when.slice_thickness_mm)} mm")
+    if when.image_type:
+        said.append(f"image type with {' and '.join(when.image_type)}")
+    if when.not_image_type:
+        said.append(f"image type without {' or '.join(when.not_image_type)}")
+    said += [f"{keyword} {_test(test)}" for keyword, test in when.attributes.items()]
+    return "; ".join(said) or "any image"
+
+
+def either(items: Iterable[str]) -> str:
+    """Join with commas and a last "or": "AP, PA or unknown"."""
+    *first, last = items
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _range(of: Range) -> str:
+    if of.min is None:
+        return f"at most {of.max:g}"
+    if of.max is None:
+        return f"at least {of.min:g}"
+    return f"{of.min:g} to {of.max:g}"
+
+
+def _test(test: Test) -> str:
+    if test.equals:
+        return f"is {either(test.equals)}"
+    if test.contains:
+        return f"contains {either(test.contains)}"
+    if test.matches is not None:
+        return f"matches /{test.matches}/"
+    if test.range:
+        return f"is {_range(test.range)}"
+    return "is present" if test.present else "is absent"

@@ -1,0 +1,92 @@
+"""Which roles run on this data folder: a locked file each, free again when the process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from dicom_node.errors import StoreError
+
+_FOLDER: Final = "locks"
+_MOST: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A name that is ours until we close it or die."""
+
+    name: str
+    fd: int
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def hold(data_dir: Path, name: str) -> Hold | None:
+    """Take a name; None when another process has it.
+
+    Raises:
+        StoreError: The data folder cannot be written.
+    """
+    try:
+        folder = data_dir / _FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise StoreError(
+            str(data_dir),
+            error.strerror or "the disk refused",
+            f"let user {os.getuid()} write there, or correct `node.data_dir`",
+        ) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return Hold(name, fd)
+
+
+def hold_numbered(data_dir: Path, name: str) -> Hold:
+    """Take the first free of `name-0`, `name-1` …: a role that may run several times.
+
+    Raises:
+        StoreError: The data folder cannot be written, or every number is taken.
+    """
+    for number in range(_MOST):
+        held = hold(data_dir, f"{name}-{number}")
+        if held is not None:
+            return held
+    raise StoreError(f"{name}", f"{_MOST} run on this data folder", "stop some of them")
+
+
+def holders(data_dir: Path) -> dict[str, int]:
+    """Return the process ids that hold names on this data folder, by name."""
+    found: dict[str, int] = {}
+    folder = data_dir / _FOLDER
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+            found[file.name] = int(text) if text.isdigit() else 0
+        finally:
+            os.close(fd)
+    return found
