@@ -143,13 +143,13 @@ def jobs_table(lines: Sequence[overview.JobLine], *, wide: bool = False) -> List
     """Render jobs, each with its times and its result or error below."""
     rows = []
     for line in lines:
-        tries = f"{line.attempts} {'try' if line.attempts == 1 else 'tries'}"
         ended = f", ended {local_time(line.finished_at)}" if line.finished_at else ""
         said = line.error or line.statement or line.reason
+        times = f"queued {local_time(line.queued_at)}{ended}; {_tries(line.attempts)}"
         rows.append(
             Row(
                 (str(line.id), state_text(line.state), line.pipeline, line.study_uid),
-                [f"queued {local_time(line.queued_at)}{ended}; {tries}", *([said] if said else [])],
+                [times, *([said] if said else [])],
             )
         )
     return Listing(("job", "state", "pipeline", "study"), rows, elastic=3, wide=wide)
@@ -181,10 +181,14 @@ def _job_lines(job: overview.JobLine) -> list[Text]:
         if (waits or item.state == DeliveryState.FAILED) and item.answer:
             again = f"; again at {local_time(item.next_attempt_at)}" if waits else ""
             if (item.peer, item.answer) not in told:
-                said = f"{item.peer} after {item.attempts} tries: {item.answer}{again}"
+                said = f"{item.peer} after {_tries(item.attempts)}: {item.answer}{again}"
                 lines.append(Text(said))
             told.add((item.peer, item.answer))
     return lines
+
+
+def _tries(number: int) -> str:
+    return "1 try" if number == 1 else f"{number} tries"
 
 
 def _text(cell: str | Text) -> Text:

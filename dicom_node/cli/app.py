@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import __version__
-from dicom_node.cli import operate, pipelines, routes, sending
+from dicom_node.cli import look, operate, pipelines, routes, sending
 from dicom_node.config import InvalidConfigError
 from dicom_node.errors import ConfigError, NodeError
+from dicom_node.logs import place_of
 
 app = typer.Typer(
     name="dicom-node",
@@ -19,10 +22,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # plain help and plain errors: no boxes, on whatever terminal
+    rich_markup_mode=None,
 )
 app.add_typer(pipelines.app, name="pipelines")
 
-for command in (*operate.COMMANDS, *routes.COMMANDS, *sending.COMMANDS):
+for command in (*operate.COMMANDS, *look.COMMANDS, *routes.COMMANDS, *sending.COMMANDS):
     app.command()(command)
 
 
@@ -41,22 +46,45 @@ def _root(
     pass
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are told in plain words, never as a traceback.
 
     Exit status: 0 fine, 1 the work failed, 2 usage or configuration.
+
+    Args:
+        arguments: Instead of the process's own.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # a terminal that lacks a character shows "?" for it
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        app(arguments, prog_name="dicom-node")
     except InvalidConfigError as error:
         for problem in error.problems:
             typer.echo(str(problem), err=True)
         sys.exit(2)
     except NodeError as error:
-        typer.echo(f"{error.what}: {error.why}\n    fix: {error.fix}", err=True)
+        _tell(error.what, error.why, error.fix)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except SQLAlchemyError as error:
+        # of the driver's own error only the text: a statement's values may hold patient data
+        said = str(getattr(error, "orig", None) or type(error).__name__)
+        _tell("database", said, "`dicom-node check` looks at it; is another program using it?")
+        sys.exit(1)
+    except OSError as error:
+        where = str(error.filename or "the system")
+        _tell(where, error.strerror or type(error).__name__, "check its rights, space and health")
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last line before a traceback in a user's face
+        # neither the message nor the values: both may hold patient data
+        _tell(
+            "dicom-node",
+            f"a mistake of its own: {type(error).__name__} at {place_of(error)}",
+            "report this line, the command and the version (`dicom-node --version`)",
+        )
+        sys.exit(1)
 
 
-def config_path(value: str) -> Path:
-    """Parse a --config value."""
-    return Path(value)
+def _tell(what: str, why: str, fix: str) -> None:
+    typer.echo(f"{what}: {why}\n    fix: {fix}", err=True)

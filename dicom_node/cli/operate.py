@@ -1,4 +1,4 @@
-"""`serve`, `check`, `status`, `jobs`, `retry`: running the node and seeing what it did."""
+"""`serve`, `check`, `retry`: running the node, and mending what failed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json
+from dicom_node.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigFile,
+    console,
+    database_of,
+    known_peer,
+    print_json,
+)
 from dicom_node.clock import SystemClock
 from dicom_node.config import load_config
 from dicom_node.errors import ConfigError, NodeError
-from dicom_node.model.states import JobState
+from dicom_node.model.states import JobState, StudyState
+from dicom_node.store import index, outbox, overview
 from dicom_node.store import jobs as queue
-from dicom_node.store import outbox, overview
-from dicom_node.store.database import Database
-from dicom_node.store.tables import Job
-from dicom_node.terminal import coloured, studies_table
+from dicom_node.store.tables import Job, Study
+from dicom_node.terminal import state_text
 
 
 def serve(
@@ -38,7 +47,9 @@ def serve(
 
 
 def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Check the configuration, the disk, the weights, the device and the peers.
+    """Check the configuration, disk, database, port, device, weights and peers.
+
+    Exit status: 0 when nothing failed (warnings may be there), 1 when something did.
 
     Example: dicom-node check --config node.yaml
     """
@@ -46,144 +57,97 @@ def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     from dicom_node.serve.roles import load_all
 
     loaded, bundles = load_all(config)
-    failed = False
     found = []
     for item in check_all(loaded, bundles):
-        failed |= item.level is Level.FAIL
         found.append(item)
         if not as_json:
-            console.print(f"{coloured(item.level):>4}  [bold]{item.name}[/]: {item.seen}")
+            # each as soon as it is known: a peer that is away takes seconds
+            lines = Table.grid(padding=(0, 2, 0, 0))
+            lines.add_column(width=4)
+            lines.add_row(state_text(item.level), Text(f"{item.name}: {item.seen}"))
             if item.fix:
-                console.print(f"      fix: {item.fix}")
+                lines.add_row("", Text(f"fix: {item.fix}"))
+            console.print(lines)
     if as_json:
         print_json(found)
-    raise typer.Exit(1 if failed else 0)
-
-
-def status(
-    config: ConfigFile = DEFAULT_CONFIG,
-    study: Annotated[
-        str | None, typer.Argument(help="A Study Instance UID: only this one, with its story.")
-    ] = None,
-    limit: Annotated[int, typer.Option(help="How many studies, newest first.")] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """Show what happened to the studies, and what waits.
-
-    Example: dicom-node status 1.2.840.113619.2.55
-    """
-    database = _database(config)
-    with database.read() as session:
-        counts = overview.counts(session)
-        lines = overview.studies(session, limit, study)
-        story = _story(session, study) if study else []
-    if study and not lines:
-        raise NodeError(
-            f"study {study}", "it is not in the index", "see `dicom-node status` for those that are"
-        )
-    if as_json:
-        print_json({"counts": counts, "studies": lines, "events": story})
-        return
-    console.print(_counts_line(counts))
-    console.print(studies_table(lines))
-    for event in story:
-        console.print(f"{event['at']}  [bold]{event['kind']}[/]  {event['data']}")
-
-
-def jobs(
-    config: ConfigFile = DEFAULT_CONFIG,
-    state: Annotated[JobState | None, typer.Option(help="Only jobs of this state.")] = None,
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 50,
-    as_json: AsJson = False,
-) -> None:
-    """List jobs: which pipeline on which study, why, and how it ended.
-
-    Example: dicom-node jobs --state failed
-    """
-    with _database(config).read() as session:
-        lines = overview.jobs(session, limit, state)
-    if as_json:
-        print_json(lines)
-        return
-    table = Table("job", "study", "pipeline", "state", "tries", "result or error")
-    for line in lines:
-        table.add_row(
-            str(line.id),
-            line.study_uid,
-            line.pipeline,
-            coloured(line.state),
-            str(line.attempts),
-            line.error or line.statement or line.reason,
-        )
-    console.print(table)
+    else:
+        numbers = {level: sum(item.level is level for item in found) for level in Level}
+        console.print(", ".join(f"{number} {level}" for level, number in numbers.items()))
+    raise typer.Exit(1 if any(item.level is Level.FAIL for item in found) else 0)
 
 
 def retry(
     job: Annotated[int | None, typer.Argument(help="The job to run again.")] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     peer: Annotated[
-        str | None, typer.Option(help="Send again what this peer did not take.")
+        str | None,
+        typer.Option(help="Send now what this peer has not taken, given up or waiting."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Route this study again, by its Study Instance UID.")
     ] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Run every failed job and delivery again.")
+        bool, typer.Option("--failed", help="Run and send again everything that failed.")
     ] = False,
 ) -> None:
-    """Run a job again, or send again what failed.
+    """Run a job again, send again what failed, or route a study again.
 
-    Example: dicom-node retry 12      dicom-node retry --peer pacs
+    Example: dicom-node retry 12
+
+    Example: dicom-node retry --peer pacs
     """
-    if sum((job is not None, peer is not None, failed)) != 1:
-        raise ConfigError("retry", "it needs one thing to do", "give a job, --peer or --failed")
-    loaded = load_config(config)
-    if peer is not None and peer not in loaded.peers:
+    if sum((job is not None, peer is not None, study is not None, failed)) != 1:
         raise ConfigError(
-            f"peer {peer}", "node.yaml has no such peer", f"known: {', '.join(loaded.peers)}"
+            "retry", "it needs one thing to do", "give a job, --peer, --study or --failed"
         )
-    now = SystemClock().now()
-    again: list[str] = []
-    with _database(config).write() as session:
+    loaded = load_config(config)
+    if peer is not None:
+        known_peer(loaded, peer)
+    with database_of(loaded) as database, database.write() as session:
         if job is not None:
-            row = session.get(Job, job)
-            if row is None:
-                raise NodeError(f"job {job}", "there is none", "see `dicom-node jobs`")
-            queue.retry(session, row, now)
-            again.append(f"job {job}")
-        if failed:
-            for line in overview.jobs(session, 10_000, JobState.FAILED):
-                queue.retry(session, session.get_one(Job, line.id), now)
-                again.append(f"job {line.id}")
-        if peer is not None or failed:
-            for delivery in overview.failed_deliveries(session, peer):
-                outbox.retry(session, delivery, now)
-                again.append(f"{delivery.report.kind} to {delivery.peer}")
-    typer.echo(f"queued again: {', '.join(again) or 'nothing had failed'}")
+            again = [_retry_job(session, job)]
+        elif study is not None:
+            again = [_route_again(session, study)]
+        else:
+            again = [*(_failed_jobs(session) if failed else []), *_deliveries(session, peer)]
+    for line in again:
+        typer.echo(f"queued again: {line}")
+    if not again:
+        typer.echo("nothing to do: nothing had failed" if failed else f"{peer} has taken all")
 
 
-def _counts_line(counts: overview.Counts) -> str:
-    def part(numbers: dict[str, int]) -> str:
-        return ", ".join(f"{number} {coloured(state)}" for state, number in numbers.items())
-
-    lines = [
-        f"studies: {part(counts.studies) or 'none'}; {counts.unrouted} that no route wanted",
-        f"jobs: {part(counts.jobs) or 'none'}",
-        *(f"to {peer}: {part(numbers)}" for peer, numbers in counts.deliveries.items()),
-    ]
-    return "\n".join(lines)
+def _retry_job(session: Session, job_id: int) -> str:
+    row = session.get(Job, job_id)
+    if row is None:
+        raise NodeError(f"job {job_id}", "there is none", "see `dicom-node jobs`")
+    queue.retry(session, row, SystemClock().now())
+    return f"job {job_id} ({row.pipeline})"
 
 
-def _story(session: Session, study_uid: str) -> list[dict[str, object]]:
-    from dicom_node.store import audit
-
-    return [
-        {"at": event.at.isoformat(), "kind": event.kind, "peer": event.peer, "data": event.data}
-        for event in audit.events_of(session, study_uid)
-    ]
+def _failed_jobs(session: Session) -> list[str]:
+    rows = session.scalars(select(Job).where(Job.state == JobState.FAILED).order_by(Job.id)).all()
+    return [_retry_job(session, row.id) for row in rows]
 
 
-def _database(config: ConfigFile) -> Database:
-    database = Database(load_config(config).database_url)
-    database.migrate()
-    return database
+def _deliveries(session: Session, peer: str | None) -> list[str]:
+    now = SystemClock().now()
+    again = []
+    for row in overview.unsent_deliveries(session, peer, waiting=peer is not None):
+        outbox.retry(session, row, now)
+        again.append(f"{row.report.kind} of job {row.report.job_id} to {row.peer}")
+    return again
 
 
-COMMANDS = (serve, check, status, jobs, retry)
+def _route_again(session: Session, study_uid: str) -> str:
+    row = session.scalar(select(Study).where(Study.study_instance_uid == study_uid))
+    if row is None:
+        raise NodeError(f"study {study_uid}", "it is not in the index", "see `dicom-node status`")
+    if row.state != StudyState.SETTLED:
+        raise NodeError(
+            f"study {study_uid}", "images of it still come", "it is routed when it has settled"
+        )
+    index.route_again(session, row, SystemClock().now())
+    return f"routing of study {study_uid}"
+
+
+COMMANDS = (serve, check, retry)

@@ -1,17 +1,24 @@
-"""Options that several commands share."""
+"""What several commands share: options, the console, the node's database."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 
-console = Console()
+from dicom_node.config import NodeConfig
+from dicom_node.errors import ConfigError, StoreError
+from dicom_node.store.database import Database
+from dicom_node.terminal import NodeConsole
+
+console = NodeConsole(highlight=False)
 
 ConfigFile = Annotated[
     Path,
@@ -22,10 +29,11 @@ ConfigFile = Annotated[
 DEFAULT_CONFIG = Path("node.yaml")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Never shorten a UID.")]
 
 
 def print_json(value: Any) -> None:
-    """Print plain data and dataclasses as JSON."""
+    """Print plain data and dataclasses as JSON; times are UTC."""
 
     def plain(item: Any) -> Any:
         if is_dataclass(item) and not isinstance(item, type):
@@ -35,3 +43,48 @@ def print_json(value: Any) -> None:
         return str(item)
 
     typer.echo(json.dumps(value, default=plain, indent=2))
+
+
+def say(text: str, *, mark: str = "", style: str = "") -> None:
+    """Print a line that may hold anything, after a mark in a colour."""
+    shown = f"[{style}]{mark}[/] " if mark and style else f"{mark} " if mark else ""
+    console.print(f"{shown}{escape(text)}")
+
+
+@contextmanager
+def database_of(config: NodeConfig) -> Iterator[Database]:
+    """Open the database of a node that has run; its tables are not changed.
+
+    Raises:
+        StoreError: There is none yet, or it is of another version.
+    """
+    database = Database(config.database_url)
+    try:
+        if database.file is not None and not database.file.exists():
+            raise StoreError(
+                f"database {database.file}",
+                "there is none yet",
+                "start the node with `dicom-node serve`, or name its node.yaml with --config",
+            )
+        current, needed = database.check_revision()
+        if current != needed:
+            raise StoreError(
+                "database",
+                f"its tables are of revision {current or 'none'}, this version needs {needed}",
+                "start the node with this version: that brings them up to date",
+            )
+        yield database
+    finally:
+        database.close()
+
+
+def known_peer(config: NodeConfig, name: str) -> str:
+    """Return a peer's name.
+
+    Raises:
+        ConfigError: `node.yaml` has no such peer.
+    """
+    if name not in config.peers:
+        known = ", ".join(config.peers) or "none"
+        raise ConfigError(f"peer {name}", "node.yaml has no such peer", f"known: {known}")
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,7 +75,8 @@ def route(
         explained.append({"study": study_uid, **decision_json(decision)})
         if not as_json:
             _print("\n\n" if number else "")
-            _print(f"study {study_uid or 'without a Study Instance UID'}\n")
+            name = study_uid if is_valid_uid(study_uid) else "without a valid Study Instance UID"
+            _print(f"study {name}\n")
             _print(as_text(decision) + "\n")
     if as_json:
         print_json(explained)
@@ -131,11 +133,14 @@ def _progress(files: list[Path]) -> Iterable[Path]:
 
 
 def _facts(file: Path, sender: str) -> InstanceFacts | None:
-    try:
-        header = dcmread(file, stop_before_pixels=True)
-        return facts_of(header, str(header.file_meta.TransferSyntaxUID), sender)
-    except _UNREADABLE:
-        return None
+    with warnings.catch_warnings():
+        # pydicom's warnings may quote values, and those may be the patient's
+        warnings.simplefilter("ignore")
+        try:
+            header = dcmread(file, stop_before_pixels=True)
+            return facts_of(header, str(header.file_meta.TransferSyntaxUID), sender)
+        except _UNREADABLE:
+            return None
 
 
 def _indexed(study_uid: str, config: NodeConfig) -> list[InstanceFacts]:

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from dicom_node.cli.options import DEFAULT_CONFIG, ConfigFile, console
+from dicom_node.cli.options import DEFAULT_CONFIG, ConfigFile, console, known_peer, say
 from dicom_node.config import load_config
 from dicom_node.delivery import ScuSettings, Verdict
-from dicom_node.errors import ConfigError, NodeError
+from dicom_node.errors import NodeError
 
 
 def send(
@@ -21,15 +21,14 @@ def send(
 ) -> None:
     """Send DICOM files to a peer, as they are.
 
+    Exit status: 0 when the peer took all of them, else 1.
+
     Example: dicom-node send ./study pacs
     """
     from dicom_node.delivery.folder import files_in, send_files
 
     loaded = load_config(config)
-    if peer not in loaded.peers:
-        raise ConfigError(
-            f"peer {peer}", "node.yaml has no such peer", f"known: {', '.join(loaded.peers)}"
-        )
+    known_peer(loaded, peer)
     found = files_in(folder)
     refused = 0
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -39,12 +38,18 @@ def send(
             progress.advance(task)
             if answer.verdict is not Verdict.SENT:
                 refused += 1
-                console.print(f"{file}: {answer.text}")
+                say(f"{file}: {answer.text}", mark="not taken:", style="red")
+            elif "0x0000" not in answer.text:
+                say(f"{file}: {answer.text}", mark="taken with a warning:", style="yellow")
     for file in found.not_dicom:
-        console.print(f"{file}: not a DICOM file, not sent")
-    console.print(f"{len(found.files) - refused} of {len(found.files)} files sent to {peer}")
+        say(f"{file}: no DICOM file, not sent", mark="left out:", style="yellow")
+    say(f"{len(found.files) - refused} of {len(found.files)} files sent to {peer}")
     if refused:
-        raise NodeError(f"{refused} files", "the peer did not take them", "see the lines above")
+        raise NodeError(
+            f"{refused} of {len(found.files)} files",
+            f"{peer} did not take them",
+            "the lines above say why; `dicom-node check` tries the peer",
+        )
 
 
 def demo(

@@ -34,21 +34,28 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
-_ALLOWED: Mapping[StrEnum, frozenset[StrEnum]] = {
-    StudyState.RECEIVING: frozenset({StudyState.SETTLED}),
-    StudyState.SETTLED: frozenset({StudyState.RECEIVING}),
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED}),
-    # back to queued: its worker died, or the attempt failed and another is due
-    JobState.RUNNING: frozenset(
-        {JobState.DONE, JobState.NOT_EVALUATED, JobState.FAILED, JobState.QUEUED}
-    ),
-    JobState.DONE: frozenset({JobState.QUEUED}),
-    JobState.NOT_EVALUATED: frozenset({JobState.QUEUED}),
-    JobState.FAILED: frozenset({JobState.QUEUED}),
-    DeliveryState.PENDING: frozenset({DeliveryState.SENT, DeliveryState.FAILED}),
-    DeliveryState.SENT: frozenset({DeliveryState.COMMITTED, DeliveryState.PENDING}),
-    DeliveryState.COMMITTED: frozenset({DeliveryState.PENDING}),
-    DeliveryState.FAILED: frozenset({DeliveryState.PENDING}),
+# by kind first: "failed" of a job and "failed" of a delivery are equal texts
+_ALLOWED: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = {
+    StudyState: {
+        StudyState.RECEIVING: frozenset({StudyState.SETTLED}),
+        StudyState.SETTLED: frozenset({StudyState.RECEIVING}),
+    },
+    JobState: {
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED}),
+        # back to queued: its worker died, or the attempt failed and another is due
+        JobState.RUNNING: frozenset(
+            {JobState.DONE, JobState.NOT_EVALUATED, JobState.FAILED, JobState.QUEUED}
+        ),
+        JobState.DONE: frozenset({JobState.QUEUED}),
+        JobState.NOT_EVALUATED: frozenset({JobState.QUEUED}),
+        JobState.FAILED: frozenset({JobState.QUEUED}),
+    },
+    DeliveryState: {
+        DeliveryState.PENDING: frozenset({DeliveryState.SENT, DeliveryState.FAILED}),
+        DeliveryState.SENT: frozenset({DeliveryState.COMMITTED, DeliveryState.PENDING}),
+        DeliveryState.COMMITTED: frozenset({DeliveryState.PENDING}),
+        DeliveryState.FAILED: frozenset({DeliveryState.PENDING}),
+    },
 }
 
 
@@ -61,8 +68,9 @@ def check_transition(what: str, old: StrEnum, new: StrEnum) -> None:
     Raises:
         TransitionError: `new` may not follow `old`.
     """
-    if new not in _ALLOWED[old]:
-        allowed = ", ".join(sorted(_ALLOWED[old])) or "nothing"
+    may = _ALLOWED[type(old)][old]
+    if type(new) is not type(old) or new not in may:
+        allowed = ", ".join(sorted(may))
         raise TransitionError(
             what, f"it is {old} and may not become {new}", f"from {old} it may become: {allowed}"
         )

@@ -16,7 +16,7 @@ from dicom_node.routing.anatomy import Anatomy
 from dicom_node.routing.elements import is_empty, judge_element, judge_range, verdict
 from dicom_node.routing.laterality import Laterality
 from dicom_node.routing.reading import Reading
-from dicom_node.routing.sources import where
+from dicom_node.routing.sources import shortened, where
 from dicom_node.routing.text import codes_of, folded, squashed, texts_of
 from dicom_node.routing.views import UNKNOWN, View, meets
 from dicom_node.routing.vocabulary import vocabulary
@@ -69,12 +69,12 @@ def _judge(
 ) -> Iterator[Verdict]:
     attributes = facts.attributes
     if wanted.modality is not None:
-        seen = str(attributes.get("Modality", ""))
+        seen = shortened(str(attributes.get("Modality", "")))
         holds = seen.upper() in [m.upper() for m in wanted.modality]
         yield verdict("modality", wanted.modality, seen, where("Modality"), holds)
     if wanted.sop_class is not None:
         seen = facts.sop_class_uid
-        name = UID(seen).name
+        name = shortened(UID(seen).name)
         holds = any(item == seen or squashed(item) == squashed(name) for item in wanted.sop_class)
         yield verdict("sop_class", wanted.sop_class, name, where("SOPClassUID"), holds)
     if wanted.sender is not None:
@@ -99,7 +99,8 @@ def _judge(
 def _sender(wanted: Sequence[str], sender: str, peers: Mapping[str, Peer]) -> Verdict:
     names = [name for name, peer in peers.items() if peer.ae_title == sender]
     holds = sender in wanted or any(name in wanted for name in names)
-    seen = f"{sender} (peer {', '.join(names)})" if names else sender
+    shown = shortened(sender)
+    seen = f"{shown} (peer {', '.join(names)})" if names else shown
     note = "" if sender else "it was not received from anyone"
     return verdict("sender", wanted, seen, "calling AE title" if sender else "", holds, note)
 
@@ -141,12 +142,12 @@ def _contrast(wanted: bool, attributes: Mapping[str, Any]) -> Verdict:
         if any(folded(text) not in _NO_CONTRAST for text in texts):
             return verdict("contrast", [wanted], "given", where(keyword), wanted)
     said = next((k for k in _CONTRAST if not is_empty(attributes.get(k))), _CONTRAST[0])
-    return verdict("contrast", [wanted], "none given", where(said), not wanted)
+    return verdict("contrast", [wanted], "not given", where(said), not wanted)
 
 
 def _image_type(wanted: Conditions, attributes: Mapping[str, Any]) -> Iterator[Verdict]:
     have = [text.upper() for text in texts_of(attributes.get("ImageType"))]
-    seen = "\\".join(have)
+    seen = shortened("\\".join(have))
     if wanted.image_type is not None:
         holds = all(item.upper() in have for item in wanted.image_type)
         yield verdict("image_type", wanted.image_type, seen, where("ImageType"), holds)

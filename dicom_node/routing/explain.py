@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydicom.uid import UID
 
 from dicom_node.model.decisions import Decision, Group, Verdict, WantedJob
+from dicom_node.routing.sources import shortened
 
 _WIDEST: Final = 32
 """Columns; a longer value pushes the rest of its line to the right."""
@@ -88,7 +89,11 @@ def _group_lines(groups: Sequence[Group]) -> Iterator[str]:
         yield "  no images"
     ordered = sorted(groups, key=lambda group: not group.matched)
     for group in ordered[:_MOST_GROUPS]:
-        yield f"  {_images(len(group.instances))} ({_kind(group)}): {_outcome(group)}"
+        if group.excluded:
+            yield f"  {_count(len(group.instances), 'object')} left out: {group.excluded}"
+            continue
+        outcome = "taken" if group.matched else "not taken"
+        yield f"  {_images(len(group.instances))} ({_kind(group)}): {outcome}"
         yield from _table(group.verdicts)
     if left := ordered[_MOST_GROUPS:]:
         number = sum(len(group.instances) for group in left)
@@ -99,13 +104,7 @@ def _group_lines(groups: Sequence[Group]) -> Iterator[str]:
 def _kind(group: Group) -> str:
     modalities = {str(item.attributes.get("Modality", "no modality")) for item in group.instances}
     names = {UID(item.sop_class_uid).name or "no SOP class" for item in group.instances}
-    return f"{', '.join(sorted(modalities))}; {', '.join(sorted(names))}"
-
-
-def _outcome(group: Group) -> str:
-    if group.excluded:
-        return f"left out, {group.excluded}"
-    return "taken" if group.matched else "not taken"
+    return "; ".join(shortened(", ".join(sorted(texts))) for texts in (modalities, names))
 
 
 def _table(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -128,7 +127,11 @@ def _padded(text: str, width: int) -> str:
 
 
 def _images(number: int) -> str:
-    return f"{number} image{'' if number == 1 else 's'}"
+    return _count(number, "image")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _group_json(group: Group) -> dict[str, Any]:

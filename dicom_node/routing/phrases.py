@@ -55,6 +55,7 @@ class Phrases(Generic[Meaning]):
         self._whole: dict[str, list[_Entry[Meaning]]] = {}
         self._begun: dict[str, list[_Entry[Meaning]]] = {}
         self._eastern: dict[str, Meaning] = {}
+        self._eastern_first: list[_Entry[Meaning]] = []
         self._longest_eastern = 1
         self._before: frozenset[str] = frozenset()
         self._after: frozenset[str] = frozenset()
@@ -80,8 +81,9 @@ class Phrases(Generic[Meaning]):
         at = 0
         while at < len(words):
             if is_eastern(words[at]):
-                hits += self._find_eastern(words[at], at)
-                at += 1
+                found = self._find_eastern_first(words, at)
+                hits += found
+                at = found[-1].end if found else at + 1
                 continue
             hit = self._match(words, at)
             if hit is not None:
@@ -105,6 +107,9 @@ class Phrases(Generic[Meaning]):
             self._longest_eastern = max(self._longest_eastern, len(words[0]))
             return
         entry = _Entry(tuple(words), tuple(stems), meaning)
+        if is_eastern(words[0]):
+            self._eastern_first.append(entry)
+            return
         table = self._begun if stems[0] else self._whole
         entries = table.setdefault(words[0], [])
         if not any((e.words, e.stems) == (entry.words, entry.stems) for e in entries):
@@ -145,6 +150,16 @@ class Phrases(Generic[Meaning]):
                     return bare
         return None
 
+    def _find_eastern_first(self, words: Sequence[str], at: int) -> list[Hit[Meaning]]:
+        """Find words in an eastern run, and phrases that begin at its end ("頭部 CT")."""
+        fitting = [entry for entry in self._eastern_first if _continues(entry.words, words, at)]
+        if not fitting:
+            return self._find_eastern(words[at], at)
+        best = max(fitting, key=lambda entry: entry.rank)
+        hits = self._find_eastern(words[at].removesuffix(best.words[0]), at)
+        end = at + len(best.words)
+        return [*hits, Hit(best.meaning, at, end, " ".join(best.words))]
+
     def _find_eastern(self, run: str, at: int) -> list[Hit[Meaning]]:
         """Find words inside a run; where two overlap the longer one stands."""
         found = [
@@ -161,6 +176,17 @@ class Phrases(Generic[Meaning]):
                 used |= places
                 kept.append((start, word))
         return [Hit(self._eastern[word], at, at + 1, word) for _, word in sorted(kept)]
+
+
+def _continues(phrase: Sequence[str], words: Sequence[str], at: int) -> bool:
+    """Tell whether a phrase stands across runs: only its ends may lie inside one."""
+    have = words[at : at + len(phrase)]
+    return (
+        len(have) == len(phrase)
+        and have[0].endswith(phrase[0])
+        and have[1:-1] == phrase[1:-1]
+        and (have[-1].startswith(phrase[-1]) if is_eastern(phrase[-1]) else have[-1] == phrase[-1])
+    )
 
 
 def _spellings(phrase: str) -> set[str]:

@@ -11,14 +11,16 @@ from pydicom.uid import UID
 from dicom_node.model.instances import InstanceFacts
 from dicom_node.model.own_output import is_own_output
 from dicom_node.routing import anatomy, laterality, views
+from dicom_node.routing.sources import shortened
 
 _NO_IMAGE: Final = frozenset(
     {"SR", "PR", "KO", "DOC", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "SEG", "AU", "ECG", "PLAN"}
 )
 """Modalities of objects that are no acquired image."""
-_READS: Final = tuple(
+READS: Final = tuple(
     sorted({*anatomy.READS, *views.READS, *laterality.READS, "Modality", "ManufacturerModelName"})
 )
+"""Keywords of the attributes that a reading depends on, besides the presence of Rows."""
 
 
 class Reading:
@@ -35,7 +37,8 @@ class Reading:
             return "made by a dicom-node: our own output is never analysed"
         modality = str(self._attributes.get("Modality", "")).upper()
         if modality in _NO_IMAGE or "Rows" not in self._attributes:
-            return f"no image ({UID(self._sop_class_uid).name or 'SOP class not given'})"
+            name = shortened(UID(self._sop_class_uid).name)
+            return f"no image ({name or 'SOP class not given'})"
         return ""
 
     @cached_property
@@ -64,7 +67,7 @@ class Readings:
         if known is not None:
             return known
         have = item.attributes
-        values = (repr(have[name]) if name in have else None for name in _READS)
+        values = (repr(have[name]) if name in have else None for name in READS)
         key = (item.sop_class_uid, "Rows" in have, *values)
         reading = self._of_likeness.setdefault(key, Reading(have, item.sop_class_uid))
         self._of_instance[id(item)] = reading

@@ -39,12 +39,12 @@ def unrouted_reason(decided: Sequence[RouteDecision]) -> str:
     if "" not in excluded:
         return "; ".join(excluded)
     failing: dict[str, list[str]] = {}
-    distance: dict[str, int] = {}
+    distance: dict[str, tuple[int, int]] = {}
     for route in decided:
         failed = _failed(_nearest(route.groups))
         told = _told(_first(failed))
         failing.setdefault(told, []).append(f"“{route.route}”")
-        distance[told] = min(distance.get(told, len(failed)), len(failed))
+        distance[told] = min(distance.get(told, _distance(failed)), _distance(failed))
     nearest = sorted(failing, key=distance.__getitem__)[:_MOST_REASONS]
     lines = [f"{', '.join(failing[told])}: {told}" for told in failing if told in nearest]
     left = sum(len(routes) for told, routes in failing.items() if told not in nearest)
@@ -75,9 +75,16 @@ def series_sizes(items: Iterable[InstanceFacts]) -> Mapping[str, int]:
 
 
 def _nearest(groups: Sequence[Group]) -> Group:
-    """Return the images that fail the fewest conditions, and of these the most."""
+    """Return the images that come nearest to a match; of those that do, the most alike."""
     judged = [group for group in groups if not group.excluded]
-    return min(judged, key=lambda group: (len(_failed(group)), -len(group.instances)))
+    return min(judged, key=lambda group: (_distance(_failed(group)), -len(group.instances)))
+
+
+def _distance(failed: Sequence[Verdict]) -> tuple[int, int]:
+    """Say how far from a match: another modality is further than another view."""
+    conditions = {verdict.condition for verdict in failed}
+    telling = (n for n, name in enumerate(reversed(_MOST_TELLING), 1) if name in conditions)
+    return max(telling, default=0), len(failed)
 
 
 def _failed(group: Group) -> list[Verdict]:

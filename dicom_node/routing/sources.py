@@ -14,8 +14,8 @@ from dicom_node.routing.text import codes_of, texts_of
 _LONGEST_SHOWN: Final = 64
 _HIDDEN_VR: Final = frozenset({"PN", "DA", "DT", "TM", "LT", "ST", "UT", "UN", "SQ", "OB", "OW"})
 """Names, dates and free text: an explanation never shows their values."""
-_HIDDEN_GROUPS: Final = frozenset({0x0010, 0x0038, 0x0040})
-"""Patient, visit and procedure step modules."""
+_HIDDEN_GROUPS: Final = frozenset({0x0010, 0x0012, 0x0038, 0x0040})
+"""Patient, clinical trial subject, visit and procedure step modules."""
 _HIDDEN: Final = frozenset(
     {
         "AccessionNumber",
@@ -27,6 +27,7 @@ _HIDDEN: Final = frozenset(
         "DeviceSerialNumber",
         "ServiceEpisodeID",
         "RequestingService",
+        "ReasonForStudy",
     }
 )
 _SHOWN: Final = frozenset(
@@ -99,6 +100,6 @@ def may_be_shown(keyword: str) -> bool:
 
 
 def shortened(text: str) -> str:
-    """Cut a text to what fits into a line."""
-    plain = " ".join(text.split())
+    """Cut a text to what fits into a line, without what would upset a terminal."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return plain if len(plain) <= _LONGEST_SHOWN else plain[: _LONGEST_SHOWN - 1] + "…"

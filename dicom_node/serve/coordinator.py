@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.delivery import Outbox, PeerSender, RetryStrategy, ScuSettings, store
+from dicom_node.errors import NodeError
 from dicom_node.inference.bundles import Bundle
 from dicom_node.logs import error_facts
 from dicom_node.model.decisions import Decision
@@ -68,7 +69,9 @@ class Coordinator:
         try:
             while not stop.wait(0.5):
                 if not self._outbox.alive:
-                    raise RuntimeError("a sender thread has died")
+                    raise NodeError(
+                        "outbox", "a sender thread has died", "the log says why, the role restarts"
+                    )
         finally:
             self._scheduler.shutdown(wait=True)
             self._outbox.stop()

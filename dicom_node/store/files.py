@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -29,7 +30,9 @@ def write_durably(path: Path, data: bytes) -> str:
         temporary.rename(path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        # on a disk that is gone this fails as well, and says nothing more
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise SpoolError(
             str(path.parent), error.strerror or "the disk refused", "check its space and rights"
         ) from error

@@ -21,7 +21,7 @@ from torch import Tensor
 from pipelines.knee_kl_ensemble.phantoms import SEEDS
 from pipelines.networks.knee_finder import WINDOW, KneeFinder
 from pipelines.phantoms.knee import knee_radiograph
-from pipelines.transforms.knee_locator import normalised_window
+from pipelines.transforms.knee_search import normalised_window
 
 Windows = tuple[Tensor, Tensor, Tensor]
 """[N, 1, 48, 48]; is a joint [N]; offsets [N, 3]."""

@@ -1,0 +1,160 @@
+"""`status`, `jobs`: seeing what the node did and what waits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from dicom_node.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigFile,
+    Wide,
+    console,
+    database_of,
+    print_json,
+)
+from dicom_node.config import NodeConfig, load_config
+from dicom_node.errors import NodeError
+from dicom_node.model.states import JobState
+from dicom_node.serve.locks import holders
+from dicom_node.store import audit, overview
+from dicom_node.store.tables import AuditEvent
+from dicom_node.terminal import (
+    Listing,
+    Row,
+    jobs_table,
+    local_time,
+    state_text,
+    studies_table,
+)
+
+
+def status(
+    config: ConfigFile = DEFAULT_CONFIG,
+    study: Annotated[
+        str | None, typer.Argument(help="A Study Instance UID: only this one, with its story.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many studies, newest first.")] = 20,
+    wide: Wide = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show whether the node runs, what waits, and what became of the studies.
+
+    Example: dicom-node status
+
+    Example: dicom-node status 1.2.840.113619.2.55
+    """
+    loaded = load_config(config)
+    with database_of(loaded) as database, database.read() as session:
+        counts = overview.counts(session)
+        lines = overview.studies(session, limit, study)
+        events = list(audit.events_of(session, study)) if study else []
+    if study and not lines:
+        raise NodeError(
+            f"study {study}", "it is not in the index", "see `dicom-node status` for those that are"
+        )
+    running = holders(loaded.node.data_dir)
+    spool = overview.spool_counts(loaded.spool_dir)
+    if as_json:
+        told = [
+            {"at": event.at, "kind": event.kind, "peer": event.peer, "data": event.data}
+            for event in events
+        ]
+        print_json(
+            {
+                "running": running,
+                "spool": spool,
+                "counts": counts,
+                "studies": lines,
+                "events": told,
+            }
+        )
+        return
+    if study is None:
+        for text in _summary(loaded, running, spool, counts):
+            console.print(text)
+    if lines:
+        console.print(studies_table(lines, wide=wide or study is not None))
+    if events:
+        console.print(Listing(("", ""), [_event(event) for event in events]))
+
+
+def jobs(
+    config: ConfigFile = DEFAULT_CONFIG,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs of this state.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only jobs of this pipeline.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Only jobs on this study, by its Study Instance UID.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    wide: Wide = False,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs: which pipeline on which study, and how it ended.
+
+    Example: dicom-node jobs --state failed
+    """
+    with database_of(load_config(config)) as database, database.read() as session:
+        lines = overview.jobs(session, limit, state, pipeline=pipeline, study_uid=study)
+    if as_json:
+        print_json(lines)
+    elif lines:
+        console.print(jobs_table(lines, wide=wide))
+    else:
+        console.print("no job fits" if state or pipeline or study else "no jobs yet")
+
+
+def _summary(
+    config: NodeConfig,
+    running: dict[str, int],
+    spool: overview.SpoolCounts,
+    counts: overview.Counts,
+) -> list[Text]:
+    def part(numbers: dict[str, int]) -> Text:
+        parts = [Text(f"{number} ").append_text(state_text(s)) for s, number in numbers.items()]
+        return Text(", ").join(parts) if parts else Text("none")
+
+    roles = ", ".join(f"{name.partition('-')[0]} (process {pid})" for name, pid in running.items())
+    lines = [
+        Text(f"running: {roles}")
+        if running
+        else Text(f"running: nothing runs on {config.node.data_dir}", style="red")
+    ]
+    if spool.waiting:
+        lines.append(Text(f"spool: {_files(spool.waiting)} not indexed yet"))
+    if spool.aside:
+        where = config.spool_dir / "aside"
+        lines.append(Text(f"set aside: {_files(spool.aside)} in {where}", style="yellow"))
+    studies = Text("studies: ").append_text(part(counts.studies))
+    if counts.unrouted:
+        studies.append(f"; {counts.unrouted} that no route wanted")
+    lines += [studies, Text("jobs: ").append_text(part(counts.jobs))]
+    for peer, numbers in counts.deliveries.items():
+        lines.append(Text(f"to {peer}: ").append_text(part(numbers)))
+    return lines
+
+
+def _event(event: AuditEvent) -> Row:
+    """One line of a study's story, what is known of it in words below."""
+    said = "; ".join(f"{key} {_plain(value)}" for key, value in event.data.items() if value)
+    who = f"{event.kind} ({event.peer})" if event.peer else event.kind
+    job = f", job {event.job_id}" if event.job_id else ""
+    return Row((local_time(event.at), f"{who}{job}"), [said] if said else [])
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    return str(value)
+
+
+COMMANDS = (status, jobs)

@@ -1,0 +1,342 @@
+"""The coordinator: from the inbox to the queue of jobs, one study's trouble being its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
+
+from dicom_node.delivery import Answer, Outgoing, Verdict
+from dicom_node.errors import NodeError, PipelineError
+from dicom_node.model.peers import Peer
+from dicom_node.model.states import JobState, StudyState
+from dicom_node.serve import coordinator as coordinator_module
+from dicom_node.serve.coordinator import Coordinator
+from dicom_node.store import index, jobs
+from dicom_node.store.database import Database
+from dicom_node.store.jobs import JobResult, NewReport
+from dicom_node.store.spool import Spool
+from dicom_node.store.tables import Delivery, Study
+from dicom_node.studies.indexing import Indexer
+from tests.factories import ManualClock, radiograph
+from tests.peers.ports import wait_for
+from tests.unit.serve.small_node import (
+    QUIET,
+    all_jobs,
+    bundle,
+    config_in,
+    events,
+    put_into_inbox,
+    the_study,
+)
+
+Make = Callable[..., Coordinator]
+
+
+@pytest.fixture
+def make(tmp_path: Path, database: Database, spool: Spool, clock: ManualClock) -> Make:
+    def one(**sections: Any) -> Coordinator:
+        config = config_in(tmp_path, **sections)
+        return Coordinator(config, {"tiny": bundle(tmp_path)}, database, spool, clock)
+
+    return one
+
+
+def settled(coordinator: Coordinator, clock: ManualClock) -> None:
+    """Index what waits, let the quiet time pass, settle and route."""
+    coordinator.settle_and_route()
+    clock.move(QUIET)
+    coordinator.settle_and_route()
+
+
+def test_a_study_settles_when_no_image_has_come_for_the_quiet_time(
+    make: Make, database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    node = make()
+    clock.move(1000)
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    node.settle_and_route()
+    clock.move(QUIET - 1)
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    node.settle_and_route()
+    clock.move(QUIET - 1)
+    node.settle_and_route()
+    assert the_study(database, "1.2.3").state == StudyState.RECEIVING
+    assert all_jobs(database) == []
+    clock.move(1)
+    node.settle_and_route()
+    assert the_study(database, "1.2.3").state == StudyState.SETTLED
+    (job,) = all_jobs(database)
+    assert (job.state, len(job.inputs), job.peers) == (JobState.QUEUED, 2, ["pacs"])
+
+
+def test_an_image_that_waits_in_the_inbox_keeps_its_study_from_settling(
+    make: Make, database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    node = make()
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    node.settle_and_route()
+    clock.move(QUIET)
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    node.settle_and_route()
+    assert the_study(database, "1.2.3").state == StudyState.RECEIVING
+
+
+def test_after_a_start_senders_get_the_quiet_time_before_anything_settles(
+    make: Make, database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    make().settle_and_route()
+    clock.move(10 * QUIET)
+    node = make()
+    node.settle_and_route()
+    assert the_study(database, "1.2.3").state == StudyState.RECEIVING
+    clock.move(QUIET)
+    node.settle_and_route()
+    assert the_study(database, "1.2.3").state == StudyState.SETTLED
+
+
+def test_a_late_image_reopens_the_study_and_the_job_is_queued_with_it(
+    make: Make, database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    node = make()
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    settled(node, clock)
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    node.settle_and_route()
+    assert the_study(database, "1.2.3").state == StudyState.RECEIVING
+    clock.move(QUIET)
+    node.settle_and_route()
+    assert [len(job.inputs) for job in all_jobs(database)] == [1, 2]
+    assert len(events(database, "study_reopened")) == 1
+
+
+def test_the_same_image_again_queues_nothing_new(
+    make: Make, database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    node = make()
+    image = radiograph(study="1.2.3")
+    put_into_inbox(spool, image)
+    settled(node, clock)
+    put_into_inbox(spool, image)
+    settled(node, clock)
+    assert len(all_jobs(database)) == 1
+
+
+def test_a_study_that_no_route_wants_is_recorded_with_the_reason(
+    make: Make, database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    put_into_inbox(spool, radiograph(study="1.2.3", BodyPartExamined="CHEST"))
+    settled(make(), clock)
+    assert "knees" in (the_study(database, "1.2.3").unrouted_reason or "")
+    assert all_jobs(database) == []
+    (told,) = events(database, "study_unrouted")
+    assert told["pipelines"] == []
+
+
+def raises_for(study_uid: str, error: Exception) -> Callable[..., Any]:
+    whole = coordinator_module.decide
+
+    def decide(routes: Any, specs: Any, facts: Any, peers: Any) -> Any:
+        if facts[0].study_instance_uid == study_uid:
+            raise error
+        return whole(routes, specs, facts, peers)
+
+    return decide
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("Doe^Jane"), "ValueError at coordinator.py"),
+        (PipelineError("pipeline tiny", "it is broken", "mend it"), "it is broken"),
+    ],
+)
+def test_routing_that_fails_on_one_study_is_recorded_there_and_holds_up_no_other(
+    make: Make,
+    database: Database,
+    spool: Spool,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    told: str,
+) -> None:
+    node = make()
+    for study in ("1.2.3", "1.2.4"):
+        put_into_inbox(spool, radiograph(study=study))
+    monkeypatch.setattr(coordinator_module, "decide", raises_for("1.2.3", error))
+    with capture_logs() as logs:
+        settled(node, clock)
+    assert [job.study_id for job in all_jobs(database)] == [the_study(database, "1.2.4").id]
+    bad = the_study(database, "1.2.3")
+    assert told in (bad.unrouted_reason or "")
+    assert "dicom-node retry --study 1.2.3" in (bad.unrouted_reason or "")
+    assert len(events(database, "study_routing_failed")) == 1
+    assert "Doe" not in f"{logs}{bad.unrouted_reason}{events(database, 'study_routing_failed')}"
+    assert any(entry["event"] == "study_routing_failed" for entry in logs)
+    # not tried for ever, but again when it is asked for
+    node.settle_and_route()
+    assert len(events(database, "study_routing_failed")) == 1
+    monkeypatch.undo()
+    with database.write() as session:
+        index.route_again(session, session.get_one(Study, bad.id), clock.now())
+    node.settle_and_route()
+    assert len(all_jobs(database)) == 2
+    assert the_study(database, "1.2.3").unrouted_reason is None
+
+
+def test_trouble_with_the_database_is_not_the_study_s(
+    make: Make,
+    database: Database,
+    spool: Spool,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = make()
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    locked = OperationalError("SELECT", {}, Exception("database is locked"))
+    monkeypatch.setattr(coordinator_module, "decide", raises_for("1.2.3", locked))
+    node.settle_and_route()
+    clock.move(QUIET)
+    with pytest.raises(OperationalError):
+        node.settle_and_route()
+    assert the_study(database, "1.2.3").unrouted_reason is None
+    monkeypatch.undo()
+    node.settle_and_route()
+    assert len(all_jobs(database)) == 1
+
+
+def test_a_study_reopened_before_its_turn_is_not_routed_half(
+    make: Make,
+    database: Database,
+    spool: Spool,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The image comes between the look at what is to be routed and the routing."""
+    node = make()
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    node.settle_and_route()
+    clock.move(QUIET)
+    look = index.to_route
+    late = [radiograph(study="1.2.3")]
+
+    def to_route(session: Any) -> Sequence[Study]:
+        found = look(session)
+        if found and late:
+            put_into_inbox(spool, late.pop())
+            session.rollback()
+            Indexer(database, spool, clock).index_waiting()
+        return found
+
+    monkeypatch.setattr(index, "to_route", to_route)
+    node.settle_and_route()
+    assert all_jobs(database) == []
+    clock.move(QUIET)
+    node.settle_and_route()
+    assert [len(job.inputs) for job in all_jobs(database)] == [2]
+
+
+def test_a_job_whose_worker_died_is_queued_again_a_few_times_then_failed_with_a_reason(
+    make: Make, database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    node = make(inference={"attempts": 2, "lease_seconds": 30})
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    settled(node, clock)
+    lease = coordinator_module.timedelta(seconds=30)
+    for _ in range(3):
+        node.take_back_lost_jobs()
+        with database.write() as session:
+            assert jobs.claim(session, "worker-0@here", clock.now(), lease) is not None
+        node.take_back_lost_jobs()
+        assert all_jobs(database)[0].state == JobState.RUNNING
+        clock.move(31)
+    node.take_back_lost_jobs()
+    (job,) = all_jobs(database)
+    assert (job.state, job.attempts) == (JobState.FAILED, 3)
+    assert "its worker died 3 times" in job.error["why"]
+    assert len(events(database, "job_requeued")) == 2
+    (failed,) = events(database, "job_failed")
+    assert failed["why"] == job.error["why"]
+    assert "dicom-node retry" in failed["fix"]
+
+
+@pytest.fixture
+def peer_says(monkeypatch: pytest.MonkeyPatch) -> list[Outgoing]:
+    """A PACS that takes everything; the list holds what came."""
+    came: list[Outgoing] = []
+
+    def store(_: object, peer: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
+        assert peer.ae_title == "PACS"
+        for item in objects:
+            came.append(item)
+            yield Answer(item.id, Verdict.SENT, "status 0x0000 (Success)")
+
+    monkeypatch.setattr(coordinator_module, "store", store)
+    return came
+
+
+def test_running_it_indexes_settles_and_sends_although_its_work_fails_at_first(
+    make: Make,
+    database: Database,
+    spool: Spool,
+    clock: ManualClock,
+    peer_says: list[Outgoing],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = 3
+    waiting = Spool.waiting
+
+    def fails_at_first(self: Spool) -> list[Path]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError("Doe^Jane")
+        return waiting(self)
+
+    monkeypatch.setattr(Spool, "waiting", fails_at_first)
+    node = make()
+    put_into_inbox(spool, radiograph(study="1.2.3"))
+    stop = threading.Event()
+    with capture_logs() as logs:
+        runs = threading.Thread(target=node.run, args=(stop,))
+        runs.start()
+        try:
+            wait_for("the study", lambda: waiting(spool) == [])
+            clock.move(QUIET)
+            wait_for("the job", lambda: all_jobs(database))
+            finish(database, clock)
+            wait_for("the report's way to the PACS", lambda: peer_says)
+        finally:
+            stop.set()
+            runs.join(30)
+    assert not runs.is_alive()
+    assert [item.sop_class_uid for item in peer_says] == ["1.2.840.10008.5.1.4.1.1.88.34"]
+    with database.read() as session:
+        assert session.get_one(Delivery, 1).state == "sent"
+    assert any(entry["event"] == "recurring_work_failed" for entry in logs)
+    assert any(entry["event"] == "recurring_work_recovered" for entry in logs)
+    assert "Doe" not in str(logs)
+
+
+def finish(database: Database, clock: ManualClock) -> None:
+    report = NewReport("SR", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.1", "s/2.25.1.dcm", "h")
+    lease = coordinator_module.timedelta(seconds=30)
+    with database.write() as session:
+        job = jobs.claim(session, "w", clock.now(), lease)
+        assert job is not None
+        jobs.finish(session, job.id, "w", JobResult(JobState.DONE, [report], []), clock.now())
+
+
+def test_a_sender_that_dies_ends_the_role_so_that_it_is_started_anew(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make()
+    monkeypatch.setattr(type(node._outbox), "alive", property(lambda _: False))
+    with pytest.raises(NodeError, match="sender thread"):
+        node.run(threading.Event())
