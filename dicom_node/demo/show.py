@@ -16,24 +16,23 @@ import yaml
 from PIL import Image
 from pydicom import dcmread
 from rich.console import Console
-from rich.live import Live
+from rich.progress import track
 
 from dicom_node.config import load_config
 from dicom_node.delivery import ScuSettings, Verdict, echo
 from dicom_node.delivery.folder import files_in, send_files
+from dicom_node.demo.live import has_ended, watch
 from dicom_node.demo.pacs import Pacs, demo_pacs
 from dicom_node.demo.phantom_studies import write_study
 from dicom_node.demo.ports import free_port
 from dicom_node.demo.studies import DemoStudy, demo_studies
 from dicom_node.errors import NodeError
 from dicom_node.model.peers import Peer
-from dicom_node.model.states import DeliveryState, JobState, StudyState
+from dicom_node.model.states import DeliveryState, JobState
 from dicom_node.results.text import report_text
 from dicom_node.store import overview
 from dicom_node.store.database import Database
-from dicom_node.terminal import studies_table
 
-_ENDED: Final = {JobState.DONE, JobState.NOT_EVALUATED, JobState.FAILED}
 _MODALITY: Final = "XRAY"
 
 
@@ -61,20 +60,27 @@ def run_demo(
     else:
         wanted = []
         sources = images
+    names = {item.study_uid: item.name for item in wanted}
     with demo_pacs(work / "pacs") as pacs:
         config_file, port = _write_config(work, pacs)
         with _node(work, config_file):
             console.print(f"the node listens on port {port}; the PACS is {pacs.name}")
             database = Database(load_config(config_file).database_url)
             sent = _send(sources, port, console)
-            lines = _watch(database, sent, console, minutes)
+            lines = watch(database, sent, names, console, minutes)
+            console.print()
             ok = _judge(lines, wanted, console)
             _show_results(work, config_file, lines, console)
-            console.print(f"the PACS: {pacs.look}")
-            console.print(f"the node's story of it: dicom-node status --config {config_file}")
+            console.print(f"the node's story of it: {_command()} status --config {config_file}")
             if keep:
+                console.print(f"the PACS: {pacs.look}")
+                console.print(
+                    f"send your own: storescu -aec AINODE -aet {_MODALITY} 127.0.0.1 {port} FILE"
+                )
                 console.print("the node and the PACS are left running; Ctrl-C ends them")
                 _wait_for_interrupt()
+            else:
+                console.print("`make demo KEEP=1` leaves the node and the PACS running")
             database.close()
     return 0 if ok else 1
 
@@ -159,7 +165,18 @@ def _send(sources: Path, port: int, console: Console) -> set[str]:
     taken: set[str] = set()
     peer = Peer(ae_title="AINODE", host="127.0.0.1", port=port)
     refused = 0
-    for file, answer in send_files(ScuSettings(_MODALITY), peer, files_in(sources).files):
+    found = files_in(sources)
+    for file in found.not_dicom:
+        console.print(f"[yellow]no DICOM file, not sent[/] {file}")
+    answers = send_files(ScuSettings(_MODALITY), peer, found.files)
+    for file, answer in track(
+        answers,
+        "sending",
+        total=len(found.files),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ):
         if answer.verdict is Verdict.SENT:
             taken.add(str(dcmread(file, specific_tags=["StudyInstanceUID"]).StudyInstanceUID))
         else:
@@ -169,39 +186,12 @@ def _send(sources: Path, port: int, console: Console) -> set[str]:
     return taken
 
 
-def _watch(
-    database: Database, sent: set[str], console: Console, minutes: float
-) -> list[overview.StudyLine]:
-    """Show the studies until each has ended, or the time is up."""
-    deadline = time.monotonic() + minutes * 60
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
-        while True:
-            with database.read() as session:
-                lines = [s for s in overview.studies(session, 1000) if s.study_uid in sent]
-            live.update(studies_table(lines))
-            ended = len(lines) == len(sent) and all(map(_has_ended, lines))
-            if ended or time.monotonic() > deadline:
-                return lines
-            time.sleep(0.25)
-
-
-def _has_ended(line: overview.StudyLine) -> bool:
-    if line.state != StudyState.SETTLED:
-        return False
-    if not line.jobs:
-        return line.unrouted_reason is not None
-    return all(
-        job.state in _ENDED and all(item.state != DeliveryState.PENDING for item in job.deliveries)
-        for job in line.jobs
-    )
-
-
 def _judge(
     lines: Sequence[overview.StudyLine], wanted: Sequence[DemoStudy], console: Console
 ) -> bool:
     """Say of each study whether it ended as expected; True when all did."""
     by_uid = {line.study_uid: line for line in lines}
-    ok = all(map(_has_ended, lines))
+    ok = all(map(has_ended, lines))
     for study in wanted:
         line = by_uid.get(study.study_uid)
         why = _difference(study, line)
@@ -250,6 +240,13 @@ def _show_results(
                     Image.fromarray(dataset.pixel_array).save(picture)
                     console.print(f"  xdg-open {picture}")
     console.print(f"\nresults: {folder}")
+
+
+def _command() -> str:
+    """Return how the person at this terminal calls us."""
+    program = Path(sys.executable).with_name("dicom-node")
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)
 
 
 def _wait_for_interrupt() -> None:

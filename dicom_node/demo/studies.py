@@ -55,7 +55,7 @@ def knee() -> DemoStudy:
         ),
         expected="Kellgren-Lawrence grade 4 put in",
         pipelines=("knee_kl_ensemble",),
-        statement_has="grade 4",
+        statement_has="Kellgren-Lawrence grade 4",
     )
 
 

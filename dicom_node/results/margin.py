@@ -113,8 +113,8 @@ class _Pen:
         size = round(self.base * 0.85)
         face = font(size, bold=block.strong)
         names = round(self.width * block.label_share)
-        number = round(size * 3.6)
-        label = wrap(block.label, size, names - size // 2, bold=block.strong)
+        number = round(font(size, bold=True).getlength("> 99 %")) + size // 2
+        label = wrap(block.label, size, names - round(size * 1.4), bold=block.strong)
         text = label[0] if label else ""
         text = f"{text}…" if len(label) > 1 else text
         colour = TEXT if block.strong else DIM

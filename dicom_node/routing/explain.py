@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydicom.uid import UID
 
 from dicom_node.model.decisions import Decision, Group, Verdict, WantedJob
+from dicom_node.routing.reasons import SEPARATOR
 from dicom_node.routing.sources import shortened
 
 _WIDEST: Final = 32
@@ -59,7 +60,7 @@ def as_json(decision: Decision) -> dict[str, Any]:
 def _lines(decision: Decision) -> Iterator[str]:
     if decision.unrouted_reason is not None:
         yield "no pipeline runs and nothing is sent"
-        yield f"  {decision.unrouted_reason}"
+        yield from (f"  {told}" for told in decision.unrouted_reason.split(SEPARATOR))
     for job in decision.jobs:
         yield from _job_lines(job)
     for route in decision.routes:

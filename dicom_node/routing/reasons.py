@@ -16,6 +16,8 @@ from dicom_node.routing.elements import number_of
 _MOST_TELLING: Final = ("modality", "body_part")
 """Where one of these fails, what else fails is no news."""
 _MOST_REASONS: Final = 4
+SEPARATOR: Final = " | "
+"""Between the routes of a reason, for those that show each on a line of its own."""
 _NAMES: Final = {
     "body_part": "body part",
     "sop_class": "SOP class",
@@ -37,7 +39,7 @@ def unrouted_reason(decided: Sequence[RouteDecision]) -> str:
         return "the study has no images"
     excluded = dict.fromkeys(group.excluded for group in groups)
     if "" not in excluded:
-        return "; ".join(excluded)
+        return SEPARATOR.join(excluded)
     failing: dict[str, list[str]] = {}
     distance: dict[str, tuple[int, int]] = {}
     for route in decided:
@@ -50,7 +52,7 @@ def unrouted_reason(decided: Sequence[RouteDecision]) -> str:
     left = sum(len(routes) for told, routes in failing.items() if told not in nearest)
     if left:
         lines.append(f"and {left} more route{'' if left == 1 else 's'}")
-    return "; ".join(lines)
+    return SEPARATOR.join(lines)
 
 
 def selector_rejection(groups: Sequence[Group], wanted: InputSelector) -> Rejection:

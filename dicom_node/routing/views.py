@@ -59,6 +59,7 @@ class _Views:
             squashed(text): name
             for name, entry in data.items()
             for text in (name, *entry.get("position", ()))
+            if "+" not in name
         }
         self._phrases: Phrases[str] = Phrases()
         for name, entry in data.items():
@@ -67,7 +68,7 @@ class _Views:
 
     def in_text(self, text: str) -> frozenset[str]:
         """Return the views that a text names; a broader one gives way to its special case."""
-        found = {hit.meaning for hit in self._phrases.find(text)}
+        found = {name for hit in self._phrases.find(text) for name in hit.meaning.split("+")}
         if "OBLIQUE" in {self.kinds[name] for name in found}:
             found -= _FRONTAL
         broader = {self.kinds[name] for name in found if self.kinds[name] != name}

@@ -66,6 +66,24 @@ def read_folder(
     return torch.stack(images), np.array([labels.index(row["label"]) for row in rows])
 
 
+def folder_images(folder: Path) -> Tensor:
+    """Read the images of a folder: those its `labels.csv` has as test, or every image file.
+
+    Raises:
+        ValueError: There is none.
+    """
+    table = folder / "labels.csv"
+    if table.is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [r for r in csv.DictReader(file) if r.get("split", "test") == "test"]
+        files = [folder / row["file"] for row in rows]
+    else:
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not files:
+        raise ValueError(f"{folder} holds no image")
+    return torch.stack([to_input(_grey(file)) for file in files])
+
+
 def simulated(
     number: int, seed: int, others: Sequence[Path] = (), *, extra_not_ap: int = 0
 ) -> tuple[Tensor, Labels]:

@@ -129,7 +129,7 @@ def augmented(images: Tensor) -> Tensor:
     return out + 0.03 * torch.rand(number, 1, 1, 1) * torch.randn_like(out)
 
 
-def evaluate(network: HipDeviceNet, images: Tensor) -> Array:
+def evaluate(network: torch.nn.Module, images: Tensor) -> Array:
     """Return the logits [N, classes], float64."""
     with torch.inference_mode():
         parts = [network(images[n : n + 32]) for n in range(0, len(images), 32)]

@@ -1,6 +1,10 @@
 """Pack members and finder into the pipeline's one weight file, and calibrate it.
 
-`python -m pipelines.knee_kl_ensemble.pack --data DIR --member M.safetensors --finder F.pt --out W`
+python -m pipelines.knee_kl_ensemble.pack --data DIR --member RUN/best.safetensors
+    --finder FINDER.safetensors --out WEIGHTS.safetensors
+
+Members in the order of `members` in configs/inference.yaml, as train.py writes them. Prints what
+goes into configs/inference.yaml (temperature, threshold) and weights/manifest.yaml (SHA-256).
 """
 
 from __future__ import annotations
@@ -9,7 +13,6 @@ import argparse
 import hashlib
 from pathlib import Path
 
-import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
@@ -19,28 +22,23 @@ from pipelines.networks.knee_kl import KneeKL
 from pipelines.transforms.calibration import fit_temperature, fit_threshold, softmax
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Write the weights in half precision; print temperature, threshold and SHA-256."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="its validation split calibrates")
     parser.add_argument("--member", type=Path, action="append", required=True)
     parser.add_argument("--finder", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = yaml.safe_load(
         (Path(__file__).parent / "configs" / "inference.yaml").read_text(encoding="utf-8")
     )
     network = KneeKL(config["members"]).eval()
     for member, file in zip(network.members, options.member, strict=True):
-        tensors = load_file(file)
-        member.network.load_state_dict(  # type: ignore[union-attr]
-            {
-                name.removeprefix("averaged."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith("averaged.")
-            }
-        )
-    network.finder.load_state_dict(torch.load(options.finder, weights_only=True))
+        member.network.load_state_dict(load_file(file))  # type: ignore[union-attr]
+    network.finder.load_state_dict(load_file(options.finder))
     halves = {
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in network.state_dict().items()
@@ -57,7 +55,8 @@ def main() -> None:
     accuracy = float((logits.argmax(1) == held.grades).mean())
     print(f"temperature: {temperature:.4f}\nthreshold: {threshold:.4f}\naccuracy: {accuracy:.4f}")
     print(f"sha256: {hashlib.sha256(options.out.read_bytes()).hexdigest()}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

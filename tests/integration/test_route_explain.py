@@ -69,7 +69,7 @@ def reason(knee: str, hip: str, ct: str) -> str:
     shared: dict[str, list[str]] = {}
     for name, told in zip(NAMES, (knee, hip, ct), strict=True):
         shared.setdefault(told, []).append(f"“{name}”")
-    return "; ".join(f"{', '.join(names)}: {told}" for told, names in shared.items())
+    return " | ".join(f"{', '.join(names)}: {told}" for told, names in shared.items())
 
 
 def test_the_eight_hip_radiographs_go_to_the_hip_pipeline(

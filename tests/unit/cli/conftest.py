@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.model.states import JobState
+from dicom_node.serve import roles
 from dicom_node.store import index, jobs, outbox
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewJob, NewReport
@@ -76,6 +77,13 @@ class Ran:
             job = jobs.claim(session, "worker-0@here", self.clock.now(), LEASE)
             assert job is not None
             jobs.fail(session, job.id, "worker-0@here", error, self.clock.now(), None)
+
+
+@pytest.fixture(autouse=True)
+def quiet_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command leaves the logging and the signals of the test process as they are."""
+    monkeypatch.setattr(roles, "set_up_logging", lambda _: None)
+    monkeypatch.setattr(roles, "stop_with_parent", lambda _: None)
 
 
 @pytest.fixture

@@ -57,7 +57,9 @@ def test_each_study_has_its_fate_below_it_newest_first(ran: Ran) -> None:
     text = status(ran).out
     places = [text.index(uid) for uid in (COMING, UNWANTED, DECLINED, FAILED, DONE)]
     assert places == sorted(places)
-    after = {uid: text[text.index(uid) :].splitlines() for uid in (UNWANTED, DECLINED, FAILED, DONE)}
+    after = {
+        uid: text[text.index(uid) :].splitlines() for uid in (UNWANTED, DECLINED, FAILED, DONE)
+    }
     assert after[UNWANTED][1:3] == [
         "    no route wanted it: “knees”: modality is MR, not CR or DX",
         "    or: “hips”: modality is MR",
@@ -70,8 +72,9 @@ def test_each_study_has_its_fate_below_it_newest_first(ran: Ran) -> None:
         "    job 3: knee not_evaluated; SR, SC to pacs pending",
         "    Not evaluated: not an AP view.",
     ]
-    assert "pacs after 1 try: no association: the connection failed; again at 20" in (
-        after[DECLINED][3]
+    assert (
+        "pacs after 1 try: no association: the connection failed; again at 20"
+        in (after[DECLINED][3])
     )
     assert after[DONE][1] == "    job 1: knee done; SR to pacs sent; SC to pacs failed"
     assert after[DONE][2] == "    pacs after 1 try: status 0xA700 (Failure): [disk full]"

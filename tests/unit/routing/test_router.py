@@ -345,7 +345,7 @@ def test_the_reason_tells_one_condition_a_route() -> None:
     ]
     item = image(BodyPartExamined="EXTREMITY", ViewPosition="LATERAL")
     assert decided(routes, [item]).unrouted_reason == (
-        "“knee radiographs”: body part is EXTREMITY, wanted knee; "
+        "“knee radiographs”: body part is EXTREMITY, wanted knee | "
         "“abdominal CT”: modality is DX, wanted CT"
     )
 
@@ -365,8 +365,8 @@ def test_of_many_routes_the_nearest_to_a_match_are_told() -> None:
     ]
     item = image(BodyPartExamined="KNEE", ViewPosition="LL")
     assert decided(routes, [item]).unrouted_reason == (
-        "“hip”: body part is KNEE, wanted hip; “foot”: body part is KNEE, wanted foot; "
-        "“hand”: body part is KNEE, wanted hand; “AP knees”: view is LL, wanted AP; "
+        "“hip”: body part is KNEE, wanted hip | “foot”: body part is KNEE, wanted foot | "
+        "“hand”: body part is KNEE, wanted hand | “AP knees”: view is LL, wanted AP | "
         "and 3 more routes"
     )
 
@@ -392,7 +392,7 @@ def test_a_study_of_nothing_but_reports_and_our_own_output_says_both() -> None:
         image(ManufacturerModelName="dicom-node"),
     ]
     reason = decided([route("films")], items).unrouted_reason or ""
-    assert set(reason.split("; ")) == {
+    assert set(reason.split(" | ")) == {
         "no image (Basic Text SR Storage)",
         "made by a dicom-node: our own output is never analysed",
     }

@@ -69,7 +69,17 @@ def test_the_series_is_read_where_nothing_else_says(text: str, view: str) -> Non
     assert view_of({"SeriesDescription": text}).name == view
 
 
-@pytest.mark.parametrize("text", ["Knie ap/lat", "Knee AP and lateral", "F+P", "Knie in 2 Ebenen"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Knie ap/lat",
+        "Knee AP and lateral",
+        "F+P",
+        "Knie in 2 Ebenen",
+        "膝关节正侧位",
+        "膝関節 2方向",
+    ],
+)
 def test_a_series_of_two_views_does_not_tell_which_this_is(text: str) -> None:
     assert view_of({"SeriesDescription": text}).name == UNKNOWN
 

@@ -218,6 +218,51 @@ def test_an_english_word_counts_only_whole(text: str) -> None:
     assert hits == []
 
 
+ANNEX_L = """
+    ABDOMEN ABDOMENPELVIS ADRENAL ANKLE ARM AXILLA BACK BILEDUCT BLADDER BRAIN BREAST BRONCHUS
+    BUTTOCK CALCANEUS CALF CAROTID CEREBELLUM CERVIX CHEEK CHEST CHESTABDOMEN CHESTABDPELVIS
+    CIRCLEOFWILLIS CLAVICLE COCCYX COLON CORNEA CORONARYARTERY CSPINE CTSPINE DUODENUM EAR ELBOW
+    ESOPHAGUS EXTREMITY EYE EYELID FACE FEMUR FINGER FOOT FOREARM GALLBLADDER HAND HEAD HEADNECK
+    HEART HIP HUMERUS IAC ILEUM ILIUM JAW JEJUNUM KIDNEY KNEE LARYNX LEG LIVER LOWERLEG LOWERLIMB
+    LSPINE LSSPINE LUNG MANDIBLE MAXILLA MEDIASTINUM MOUTH NECK NECKCHEST NECKCHESTABDOMEN
+    NECKCHESTABDPELV NOSE ORBIT OVARY PANCREAS PAROTID PATELLA PELVIS PENIS PHARYNX PROSTATE
+    RECTUM RIB SCALP SCAPULA SCLERA SCROTUM SELLA SHOULDER SKULL SPINE SPLEEN SSPINE STERNUM
+    STOMACH SUBMANDIBULAR TESTIS THIGH THUMB THYMUS THYROID TIBIAFIBULA TLSPINE TMJ TOE TONGUE
+    TRACHEA TSPINE UPPERARM UPPERLIMB URETER URETHRA UTERUS VAGINA VULVA WHOLEBODY WRIST ZYGOMA
+"""
+
+
+def test_a_defined_term_of_the_standard_is_known_and_not_guessed() -> None:
+    """PS3.16 Annex L, Body Part Examined."""
+    readings = {term: vocabulary().of_body_part(term) for term in ANNEX_L.split()}
+    assert [term for term, found in readings.items() if not found.regions] == []
+    assert [term for term, found in readings.items() if found.misspelt] == []
+    # one letter from "carotid"
+    assert readings["PAROTID"].regions == {"head"}
+
+
+@pytest.mark.parametrize(
+    ("text", "regions"),
+    [
+        ("PELVIS_HIP", {"pelvis", "hip"}),
+        ("HIP_PELVIS", {"pelvis", "hip"}),
+        ("LOWER_EXM", {"leg"}),
+        ("LOW_EXM", {"leg"}),
+        ("UP_EXM", {"arm"}),
+        ("UPPER_EXM", {"arm"}),
+        ("L_SPINE", {"lspine"}),
+        ("KNEE_BILATERAL", {"knee"}),
+        ("RKNEE", {"knee"}),
+        ("LHIP", {"hip"}),
+        ("TIB_FIB", {"lowerleg"}),
+    ],
+)
+def test_what_makers_send_beside_the_standard_is_known(text: str, regions: set[str]) -> None:
+    reading = vocabulary().of_body_part(text)
+    assert reading.regions == regions
+    assert reading.misspelt == ""
+
+
 def test_a_larger_region_is_met_by_its_part_and_not_the_other_way() -> None:
     words = vocabulary()
     assert words.widened({"knee"}) == {"knee", "leg", "extremity"}
