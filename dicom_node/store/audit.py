@@ -28,6 +28,14 @@ def record(
     )
 
 
+def is_recorded(session: Session, kind: str, **data: str) -> bool:
+    """Tell whether there is an event of this kind with these texts among its data."""
+    query = select(AuditEvent.id).where(AuditEvent.kind == kind)
+    for key, value in data.items():
+        query = query.where(AuditEvent.data[key].as_string() == value)
+    return session.scalar(query.limit(1)) is not None
+
+
 def events_of(session: Session, study_uid: str) -> Sequence[AuditEvent]:
     """Return a study's audit events, oldest first."""
     return session.scalars(

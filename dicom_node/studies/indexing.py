@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,15 @@ from dicom_node.store.spool import Plan, Spool
 _log = structlog.get_logger()
 
 _BATCH: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file of the inbox, read; `received_at` is when it was written."""
+
+    facts: InstanceFacts
+    plan: Plan
+    received_at: datetime
 
 
 class Indexer:
@@ -46,37 +56,48 @@ class Indexer:
             return len(waiting)
 
     def _index(self, files: list[Path]) -> None:
+        # read first: the database is locked for writing only while rows are written
+        good: list[_Read] = []
+        bad: list[tuple[Path, str]] = []
+        for file in files:
+            try:
+                good.append(self._read(file))
+            except Exception as error:  # noqa: BLE001 - one bad file must not hold up the rest
+                # the text of a parser's exception may hold patient data: its type does not
+                why = error.why if isinstance(error, NodeError) else type(error).__name__
+                bad.append((file, why))
         planned: list[tuple[Plan, index.Indexed]] = []
-        outcomes: Counter[tuple[str, str]] = Counter()
+        received: Counter[tuple[str, str]] = Counter()
+        now = self._clock.now()
         with self._database.write() as session:
-            for file in files:
-                try:
-                    facts, plan, received_at = self._read(file)
-                except Exception as error:  # noqa: BLE001 - one bad file must not hold up the rest
-                    self._set_aside(file, error)
-                    continue
-                outcome = index.add_instance(
-                    session,
-                    index.Arrival(facts, plan.path, plan.sha256, received_at),
-                    self._clock.now(),
+            for item in good:
+                arrival = index.Arrival(
+                    item.facts, item.plan.path, item.plan.sha256, item.received_at
                 )
-                planned.append((plan, outcome))
-                outcomes[facts.study_instance_uid, facts.sender] += 1
-            for (study_uid, sender), number in outcomes.items():
+                planned.append((item.plan, index.add_instance(session, arrival, now)))
+                received[item.facts.study_instance_uid, item.facts.sender] += 1
+            for (study_uid, sender), number in received.items():
                 audit.record(
                     session,
-                    self._clock.now(),
+                    now,
                     "instances_received",
                     study_uid=study_uid,
                     peer=sender,
                     number=number,
                 )
+            for file, why in bad:
+                # told already, when it was interrupted before the move
+                if not audit.is_recorded(session, "file_set_aside", file=file.name):
+                    audit.record(session, now, "file_set_aside", file=file.name, why=why)
         for plan, outcome in planned:
             self._spool.place(plan, keep_aside=outcome is index.Indexed.CONFLICT)
-        for (study_uid, sender), number in outcomes.items():
+        for file, why in bad:
+            self._spool.set_aside(file)
+            _log.error("file_set_aside", file=file.name, why=why)
+        for (study_uid, sender), number in received.items():
             _log.info("instances_received", study_uid=study_uid, peer=sender, number=number)
 
-    def _read(self, file: Path) -> tuple[InstanceFacts, Plan, datetime]:
+    def _read(self, file: Path) -> _Read:
         meta = read_file_meta_info(file)
         header = dcmread(file, stop_before_pixels=True)
         facts = facts_of(
@@ -87,12 +108,4 @@ class Indexer:
         plan = self._spool.plan(
             file, facts.study_instance_uid, facts.series_instance_uid, facts.sop_instance_uid
         )
-        return facts, plan, datetime.fromtimestamp(file.stat().st_mtime, UTC)
-
-    def _set_aside(self, file: Path, error: Exception) -> None:
-        # the text of a parser's exception may hold patient data: its type does not
-        why = error.why if isinstance(error, NodeError) else type(error).__name__
-        aside = self._spool.set_aside(file)
-        _log.error("file_set_aside", file=aside.name, why=why)
-        with self._database.write() as session:
-            audit.record(session, self._clock.now(), "file_set_aside", file=aside.name, why=why)
+        return _Read(facts, plan, datetime.fromtimestamp(file.stat().st_mtime, UTC))

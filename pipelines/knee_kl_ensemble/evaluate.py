@@ -1,4 +1,4 @@
-"""Measure the pipeline's network: python -m pipelines.knee_kl_ensemble.evaluate --data DIR --output DIR
+"""Measure the network: python -m pipelines.knee_kl_ensemble.evaluate --data DIR --output DIR
 
 `--data` holds joint crops and `labels.csv` (`file`, `kl`, `split`, maybe `side`). Prints a table
 beside the paper's figures; writes `evaluation.json` and `confusion.png`.

@@ -1,0 +1,116 @@
+"""A site's own devices: from a folder and a catalogue to weights and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipelines.hip_fixation_device import train
+from pipelines.hip_fixation_device.data import LABELS, SIZE, labels_of, read_folder, simulated
+from pipelines.hip_fixation_device.evaluate import figures, gate_figures, table
+from pipelines.networks.hip import HipDeviceNet
+from pipelines.transforms.hip import HipDeviceAnswerd
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder of images and a catalogue of one device."""
+    rng = np.random.default_rng(0)
+    rows = ["file,label,split"]
+    for number in range(12):
+        label = ("nail_x", "none", "other", "not_ap")[number % 4]
+        pixels = rng.integers(0, 60000, (80, 60)).astype(np.uint16)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{label},{'train' if number < 8 else 'val'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_text(
+        "devices: [{key: nail_x, manufacturer: M, model: X, kind: nail}]", encoding="utf-8"
+    )
+    return tmp_path, catalogue
+
+
+def test_a_site_trains_on_its_own_catalogue(
+    site: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, catalogue = site
+    out = folder / "w.safetensors"
+    settings = folder / "train.yaml"
+    settings.write_text("batch: 4\nsteps: 2\nseed: 1\nlearning_rate: 0.001\nlabel_smoothing: 0.0")
+    arguments = ["--out", out, "--data", folder, "--catalogue", catalogue, "--config", settings]
+    assert train.main([str(a) for a in arguments]) == 0
+    network = HipDeviceNet(len(labels_of(catalogue)))
+    network.load_state_dict(load_file(out))
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert found.keys() >= {"temperature", "threshold", "most_not_ap"}
+
+
+def test_images_of_a_site_are_scaled_to_0_to_1(site: tuple[Path, Path]) -> None:
+    folder, catalogue = site
+    images, labels = read_folder(folder, labels_of(catalogue), "val")
+    assert images.shape == (4, 1, SIZE, SIZE)
+    assert 0 <= float(images.min()) < float(images.max()) <= 1
+    assert labels.tolist() == [0, 1, 2, 3]
+
+
+def test_a_label_outside_the_catalogue_is_named(site: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="nail_x"):
+        read_folder(site[0], LABELS)
+
+
+def test_simulation_is_repeatable_and_has_every_label() -> None:
+    images, labels = simulated(len(LABELS), 5)
+    again, _ = simulated(len(LABELS), 5)
+    assert torch.equal(images, again)
+    assert sorted(labels) == list(range(len(LABELS)))
+
+
+def test_augmented_images_keep_their_shape() -> None:
+    torch.manual_seed(0)
+    out = train.augmented(torch.rand(3, 1, SIZE, SIZE))
+    assert out.shape == (3, 1, SIZE, SIZE)
+    assert torch.isfinite(out).all()
+
+
+def test_perfect_logits_get_perfect_figures() -> None:
+    truth = np.arange(40) % 4
+    found = figures(np.eye(4)[truth] * 20, truth, ("a", "none", "other", "not_ap"), _answer())
+    assert found["top1"] == 1
+    assert all(row["f1"] == 1 and row["auc"] == 1 for row in found["per_label"].values())
+    assert found["not_ap"] == {"n": 10, "refused": 1.0, "auroc": 1.0}
+    assert found["confusion"] == [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
+    assert "TOP-1 1.000" in table(found)
+
+
+def test_a_wrong_answer_costs_precision_there_and_sensitivity_here() -> None:
+    truth = np.array([0, 0, 1, 1])
+    said = np.array([0, 1, 1, 1])
+    found = figures(np.eye(4)[said] * 9, truth, ("a", "none", "other", "not_ap"), _answer())
+    assert found["per_label"]["a"]["sensitivity"] == 0.5
+    assert found["per_label"]["none"]["precision"] == pytest.approx(2 / 3)
+    assert found["per_label"]["none"]["specificity"] == 0.5
+
+
+def test_gate_figures_of_a_gate_that_sees_nothing() -> None:
+    same = np.full(10, 0.2)
+    assert gate_figures(same, same, 0.5) == {"n": 10, "refused": 0.0, "auroc": 0.5}
+
+
+def test_calibration_lets_nearly_all_hips_pass() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 800)
+    found = train.calibration(np.eye(4)[truth] * 3 + rng.normal(0, 1, (800, 4)), truth)
+    assert 0 < found["most_not_ap"] <= 0.5
+    assert found["refused_of_not_ap"] > 0.5
+
+
+def _answer() -> HipDeviceAnswerd:
+    return HipDeviceAnswerd(temperature=1.0, threshold=0.5, most_not_ap=0.5)

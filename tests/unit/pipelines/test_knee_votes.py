@@ -1,0 +1,78 @@
+"""The ensemble: members at their own size, three votes, the mirror image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.networks.kl_ensemble import KLEnsemble, Member, voted
+from pipelines.networks.knee_kl import KneeKL
+
+torch.set_num_threads(1)
+
+# two members say class 0 with little doubt between 0 and 1, one is sure of class 1
+LOGITS = torch.tensor([[0.55, 0.45], [0.55, 0.45], [0.01, 0.99]]).log()[:, None]
+
+
+def test_the_soft_vote_is_the_mean_probability() -> None:
+    assert voted(LOGITS, "soft")[0].tolist() == pytest.approx([0.37, 0.63], abs=1e-6)
+
+
+def test_the_hard_vote_counts_members() -> None:
+    assert voted(LOGITS, "hard")[0].tolist() == pytest.approx([2 / 3, 1 / 3], abs=1e-5)
+
+
+def test_the_mix_vote_is_the_mean_of_both() -> None:
+    expected = [(0.37 + 2 / 3) / 2, (0.63 + 1 / 3) / 2]
+    assert voted(LOGITS, "mix")[0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_tie_of_the_hard_vote_goes_to_the_more_probable() -> None:
+    tied = torch.tensor([[0.6, 0.4], [0.1, 0.9]]).log()[:, None]
+    assert int(voted(tied, "hard").argmax()) == 1
+
+
+@pytest.mark.parametrize("vote", ["soft", "hard", "mix"])
+def test_every_vote_sums_to_one(vote: str) -> None:
+    torch.manual_seed(0)
+    shares = voted(torch.randn(5, 7, 4), vote)  # type: ignore[arg-type]
+    assert torch.allclose(shares.sum(1), torch.ones(7))
+
+
+def test_each_member_sees_the_image_at_its_own_size() -> None:
+    seen: list[int] = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(image.shape[-1])
+            return torch.zeros(len(image), 5)
+
+    members = [{"network": "efficientnet_lite0", "image_size": n} for n in (64, 96)]
+    ensemble = KLEnsemble(members, mirrored=False).eval()
+    for member in ensemble.members:
+        member.network = Spy()
+    ensemble(torch.rand(1, 1, 80, 80))
+    assert seen == [64, 96]
+
+
+def test_an_image_and_its_mirror_image_get_the_same_answer() -> None:
+    torch.manual_seed(0)
+    ensemble = KLEnsemble([{"network": "efficientnet_lite0", "image_size": 64}]).eval()
+    image = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(ensemble(image), ensemble(image.flip(-1)), atol=1e-5)
+
+
+def test_exposure_changes_nothing() -> None:
+    torch.manual_seed(0)
+    member = Member("efficientnet_lite0", 64, 5).eval()
+    image = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(member(image), member(image * 0.5 + 0.2), atol=1e-3)
+
+
+def test_an_unknown_network_or_vote_is_named() -> None:
+    with pytest.raises(ValueError, match="no network is called 'alexnet'"):
+        Member("alexnet", 64, 5)
+    with pytest.raises(ValueError, match="soft, hard or mix"):
+        KneeKL([{"network": "efficientnet_lite0", "image_size": 64}], vote="loud")  # type: ignore[arg-type]
