@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from dicom_node.model.findings import Side
 
@@ -38,7 +39,7 @@ class Range(Strict):
 
 
 class Test(Strict):
-    """A test of any element: exactly one of the keys."""
+    """A test of any element: exactly one of the keys; `matches` is a regular expression."""
 
     __test__ = False  # not a pytest class
 
@@ -53,6 +54,16 @@ class Test(Strict):
         if len(self.model_fields_set) != 1:
             raise ValueError("give exactly one of equals, contains, matches, range, present")
         return self
+
+    @field_validator("matches")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
 
 
 class Conditions(Strict):

@@ -72,6 +72,14 @@ def test_the_design_example_loads(tmp_path: Path) -> None:
         ("  data_dir: data\n", "", 1, "node.data_dir", "missing", "data_dir"),
         ("settle: {quiet_seconds: 60}", "settle: 60", 12, "settle", "dictionary", "indented"),
         ("accept_from:", "peers: {}\naccept_from:", 10, "YAML", "given twice", "mend"),
+        (
+            "body_part: knee",
+            "attributes: {Manufacturer: {matches: '('}}",
+            16,
+            "routes[0].when.attributes.Manufacturer.matches",
+            "regular expression",
+            "change",
+        ),
         ("peers:", "peers: [", 8, "YAML", "expected", "mend"),
     ],
 )
