@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
-from monai.transforms import Compose, LoadImage, LoadImaged
+from monai.transforms import Compose
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
@@ -22,6 +22,8 @@ from dicom_node.model.targets import Rejection, Target
 Locator = Callable[[MetaTensor, Mapping[str, Any]], Sequence[Target | Rejection]]
 Gate = Callable[[Mapping[str, Any]], Rejection | None]
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
+
+_LOADERS: Final = frozenset({"LoadImage", "LoadImaged", "LoadImageD", "LoadImageDict"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def _weights(bundle: Bundle) -> dict[str, torch.Tensor]:
 def _build(bundle: Bundle, weights: Mapping[str, torch.Tensor], device: torch.device) -> Parts:
     parser = ConfigParser()
     parser.read_config(str(bundle.inference_config))
+    parser.set(_without_loading(parser.get()))
     parser.read_meta(str(bundle.folder / "configs" / "metadata.json"))
     parser["bundle_root"] = str(bundle.folder)
     parser["device"] = device
@@ -105,7 +108,7 @@ def _build(bundle: Bundle, weights: Mapping[str, torch.Tensor], device: torch.de
         tensor.requires_grad_(False)
     return Parts(
         network=network,
-        preprocessing=_without_loading(part("preprocessing")),
+        preprocessing=part("preprocessing") or Compose([]),
         postprocessing=part("postprocessing") or Compose([]),
         inferer=part("inferer") or SimpleInferer(),
         locator=part("locator"),
@@ -113,9 +116,18 @@ def _build(bundle: Bundle, weights: Mapping[str, torch.Tensor], device: torch.de
     )
 
 
-def _without_loading(transform: Any) -> Compose:
-    """Leave out the transforms that read files: the node's readers have done it."""
-    if transform is None:
-        return Compose([])
-    steps = transform.transforms if isinstance(transform, Compose) else [transform]
-    return Compose([step for step in steps if not isinstance(step, LoadImage | LoadImaged)])
+def _without_loading(config: Any) -> Any:
+    """Leave out the transforms that read files: the node's readers have done it.
+
+    Before anything is built, because a file reader may need a package that only training has.
+    """
+    if isinstance(config, Mapping):
+        return {key: _without_loading(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_without_loading(item) for item in config if not _loads(item)]
+    return config
+
+
+def _loads(item: Any) -> bool:
+    target = item.get("_target_") if isinstance(item, Mapping) else None
+    return isinstance(target, str) and target.rpartition(".")[2] in _LOADERS

@@ -103,7 +103,8 @@ def parts(**names: Any) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
+                # a reader whose package is not installed: the node reads by itself
+                {"_target_": "LoadImaged", "keys": "image", "reader": "NrrdReader"},
                 {"_target_": "EnsureChannelFirstd", "keys": "image"},
                 {"_target_": "Resized", "keys": "image", "spatial_size": [32, 32]},
             ],
