@@ -46,6 +46,9 @@ def radiograph_study(
     dataset.ViewPosition = view
     dataset.ImageLaterality = laterality or "B"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", ""]
+    # of Type 2: there, and unknown
+    dataset.AnatomicRegionSequence = dataset.AcquisitionContextSequence = []
+    dataset.DetectorType = dataset.PositionerType = ""
     dataset.PresentationIntentType = "FOR PRESENTATION"
     dataset.PixelIntensityRelationship = "LOG"
     dataset.PixelIntensityRelationshipSign = 1 if monochrome1 else -1
