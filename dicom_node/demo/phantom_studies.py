@@ -16,6 +16,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
+from dicom_node.model.codes import Code
 from dicom_node.model.identifiers import derived_uid
 
 
@@ -26,6 +27,7 @@ def radiograph_study(
     key: str,
     body_part: str,
     description: str,
+    anatomy: Code | None = None,
     view: str = "AP",
     laterality: str = "",
     monochrome1: bool = False,
@@ -36,6 +38,7 @@ def radiograph_study(
     Args:
         pixels: [H, W], 12 bits, bright bone.
         key: Makes the UIDs: the same key, the same study.
+        anatomy: The region's code, where the body part is known.
         laterality: "R", "L", or "" for a film of both sides.
         monochrome1: Store it as a film reads (bone dark).
     """
@@ -46,8 +49,9 @@ def radiograph_study(
     dataset.ViewPosition = view
     dataset.ImageLaterality = laterality or "B"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", ""]
-    # of Type 2: there, and unknown
-    dataset.AnatomicRegionSequence = dataset.AcquisitionContextSequence = []
+    # of Type 2: there, though unknown
+    dataset.AnatomicRegionSequence = [] if anatomy is None else [_coded(anatomy)]
+    dataset.AcquisitionContextSequence = []
     dataset.DetectorType = dataset.PositionerType = ""
     dataset.PresentationIntentType = "FOR PRESENTATION"
     dataset.PixelIntensityRelationship = "LOG"
@@ -152,6 +156,13 @@ def _instance(
     dataset.Manufacturer = "phantom generator"
     dataset.ManufacturerModelName = "simulated image, no patient"
     return dataset
+
+
+def _coded(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator = code.value, code.scheme
+    item.CodeMeaning = code.meaning
+    return item
 
 
 def _put_pixels(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydicom.dataset import FileDataset
 
 from dicom_node.demo.phantom_studies import ct_study, radiograph_study
+from dicom_node.model.codes import Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def knee() -> DemoStudy:
             phantom.spacing_mm,
             key="DEMO-KNEE",
             body_part="KNEE",
+            anatomy=Code("72696002", "SCT", "Knee"),
             description="Knee AP",
             laterality="R",
         ),
@@ -71,6 +73,7 @@ def hip() -> DemoStudy:
             phantom.spacing_mm,
             key="DEMO-HIP",
             body_part="HIP",
+            anatomy=Code("29836001", "SCT", "Hip"),
             description="Hip AP",
             laterality="L",
             monochrome1=True,
