@@ -230,13 +230,13 @@ def _show_results(
                 console.print(f"\n[bold]{job.pipeline}[/]: {job.statement}")
             for number, (kind, path) in enumerate(job.reports):
                 dataset = dcmread(reports / path)
-                name = folder / f"{job.pipeline}-{line.study_uid[-8:]}-{number}"
+                name = f"{job.pipeline}-{line.study_uid[-12:].replace('.', '_')}-{number}"
                 if kind == "SR":
-                    text = name.with_suffix(".txt")
+                    text = folder / f"{name}.txt"
                     text.write_text(report_text(dataset), encoding="utf-8")
                     console.print(f"  less {text}")
                 elif kind == "SC":
-                    picture = name.with_suffix(".png")
+                    picture = folder / f"{name}.png"
                     Image.fromarray(dataset.pixel_array).save(picture)
                     console.print(f"  xdg-open {picture}")
     console.print(f"\nresults: {folder}")

@@ -128,8 +128,9 @@ def headline(items: Sequence[Finding]) -> str:
 
 
 def _subject(subject: Subject, items: Sequence[Finding], colour: Colour | None) -> Iterator[Block]:
-    said = {Side.RIGHT: "right", Side.LEFT: "left"}.get(subject.side, "")
-    mark = "" if said and said in subject.name.lower() else side_marker(subject)
+    said = {Side.RIGHT: "right", Side.LEFT: "left", Side.UNKNOWN: "side unknown"}
+    is_said = said.get(subject.side, "") in subject.name.lower()
+    mark = "" if is_said else side_marker(subject)
     name = f"{subject.name} ({mark})" if mark else subject.name
     yield Words(name, size=1.2, bold=True, swatch=colour)
     for item in items:
@@ -140,7 +141,7 @@ def _subject(subject: Subject, items: Sequence[Finding], colour: Colour | None) 
         elif isinstance(item, NotEvaluated):
             yield Words("NOT EVALUATED", WARNING, size=1.15, bold=True)
             yield Words(item.text)
-    if subject.side is Side.UNKNOWN:
+    if subject.side is Side.UNKNOWN and not is_said:
         yield Words("Side of the body unknown", DIM, size=0.8)
 
 

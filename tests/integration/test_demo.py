@@ -52,7 +52,7 @@ def test_own_images_are_sent_instead_and_the_demo_stays_until_interrupted(
 ) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    for name in ("hip_cr/RG2_RLE.dcm", "knee_mr/MR3_J2KR.dcm"):
+    for name in ("hip_cr/RG2_UNC.dcm", "hip_cr/RG2_J2KR.dcm", "mixed/US-YBR_FULL_422-EVRLE.dcm"):
         shutil.copy(shared / "dicom" / name, images)
     (images / "notes.txt").write_text("no DICOM")
     log = tmp_path / "demo.log"
@@ -71,7 +71,11 @@ def test_own_images_are_sent_instead_and_the_demo_stays_until_interrupted(
         finally:
             running.kill()
     told = log.read_text()
+    results = sorted((tmp_path / "out").glob("*/results/*"))
     assert "2 studies sent, 0 images refused" in told
     assert "notes.txt" in told
     assert "hip_fixation_device" in told
     assert "none wants it" in told
+    # one report and a picture for each film, all with names of their own
+    names = {file.suffix: len(list(file.parent.glob(f"*{file.suffix}"))) for file in results}
+    assert names == {".txt": 1, ".png": 2}
