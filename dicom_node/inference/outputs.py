@@ -103,6 +103,7 @@ def _by_threshold(summary: SummaryOutput, subject: Subject, value: float) -> lis
             tuple(map(_label, labels)),
             tuple(float(n == chosen) for n in range(len(labels))),
             chosen,
+            rule=limits.source,
         )
     ]
 

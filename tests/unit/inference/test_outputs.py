@@ -139,6 +139,7 @@ def test_a_summary_is_classed_by_its_threshold(value: float, text: str) -> None:
     assert isinstance(by_threshold, Classification)
     assert by_threshold.labels[by_threshold.predicted].text == text
     assert by_threshold.prediction_set == ()
+    assert by_threshold.rule == "these tests"
 
 
 def test_a_mean_is_no_surer_than_what_it_is_the_mean_of() -> None:
