@@ -44,6 +44,7 @@ def set_up_logging(role: str, json: bool | None = None) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _with_role(role),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _without_values,
@@ -54,7 +55,6 @@ def set_up_logging(role: str, json: bool | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(role=role)
     logging.basicConfig(handlers=[_Librarian()], level=logging.WARNING, force=True)
     # pydicom warns of a bad value by quoting it
     logging.captureWarnings(True)
@@ -92,6 +92,18 @@ class _Librarian(logging.Handler):
             level_there=record.levelname.lower(),
             where=f"{record.filename}:{record.lineno}",
         )
+
+
+def _with_role(role: str) -> structlog.typing.Processor:
+    """Put the role into every line: a context variable would not reach other threads."""
+
+    def put(
+        _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        event.setdefault("role", role)
+        return event
+
+    return put
 
 
 def _without_values(

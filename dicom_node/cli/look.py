@@ -19,6 +19,7 @@ from dicom_node.cli.options import (
 from dicom_node.config import NodeConfig, load_config
 from dicom_node.errors import NodeError
 from dicom_node.model.states import JobState
+from dicom_node.serve.disk import DiskLevel, DiskState, disk_state
 from dicom_node.serve.locks import holders
 from dicom_node.store import audit, overview
 from dicom_node.store.tables import AuditEvent
@@ -58,6 +59,7 @@ def status(
         )
     running = holders(loaded.node.data_dir)
     spool = overview.spool_counts(loaded.spool_dir)
+    disk = disk_state(loaded)
     if as_json:
         told = [
             {"at": event.at, "kind": event.kind, "peer": event.peer, "data": event.data}
@@ -67,6 +69,7 @@ def status(
             {
                 "running": running,
                 "spool": spool,
+                "disk": disk,
                 "counts": counts,
                 "studies": lines,
                 "events": told,
@@ -74,10 +77,10 @@ def status(
         )
         return
     if study is None:
-        for text in _summary(loaded, running, spool, counts):
+        for text in _summary(loaded, running, spool, disk, counts):
             console.print(text)
     if lines:
-        console.print(studies_table(lines, wide=wide or study is not None))
+        console.print(studies_table(lines, wide=wide), crop=False)
     if events:
         console.print(Listing(("", ""), [_event(event) for event in events]))
 
@@ -102,7 +105,7 @@ def jobs(
     if as_json:
         print_json(lines)
     elif lines:
-        console.print(jobs_table(lines, wide=wide))
+        console.print(jobs_table(lines, wide=wide), crop=False)
     else:
         console.print("no job fits" if state or pipeline or study else "no jobs yet")
 
@@ -111,6 +114,7 @@ def _summary(
     config: NodeConfig,
     running: dict[str, int],
     spool: overview.SpoolCounts,
+    disk: DiskState,
     counts: overview.Counts,
 ) -> list[Text]:
     def part(numbers: dict[str, int]) -> Text:
@@ -123,6 +127,9 @@ def _summary(
         if running
         else Text(f"running: nothing runs on {config.node.data_dir}", style="red")
     ]
+    if disk.level is not DiskLevel.OK:
+        style = "red" if disk.level is DiskLevel.FULL else "yellow"
+        lines.append(Text(f"disk: {disk.level}; {disk.seen}", style=style))
     if spool.waiting:
         lines.append(Text(f"spool: {_files(spool.waiting)} not indexed yet"))
     if spool.aside:

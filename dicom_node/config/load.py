@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dicom_node.config.schema import NodeConfig
+from dicom_node.config.schema import NodeConfig, TlsSection
 from dicom_node.errors import ConfigError
 from dicom_node.model.conditions import Conditions, Range, Test
 from dicom_node.model.peers import Peer
@@ -186,7 +186,9 @@ def _fields_at(path: KeyPath) -> Iterable[str]:
         if isinstance(part, str):
             field = section.model_fields.get(part)
             kind = field.annotation if field else None
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if part == "tls":
+                section = TlsSection
+            elif isinstance(kind, type) and issubclass(kind, BaseModel):
                 section = kind
             elif part in known:
                 section = known[part]
@@ -228,8 +230,18 @@ def _absolute(config: NodeConfig, base: Path) -> NodeConfig:
         path = path.expanduser()
         return path if path.is_absolute() else base / path
 
+    tls = config.receive.tls
+    if tls is not None:
+        tls = tls.model_copy(
+            update={
+                "certificate": moved(tls.certificate),
+                "key": moved(tls.key),
+                "client_ca": moved(tls.client_ca) if tls.client_ca else None,
+            }
+        )
     return config.model_copy(
         update={
+            "receive": config.receive.model_copy(update={"tls": tls}),
             "node": config.node.model_copy(update={"data_dir": moved(config.node.data_dir)}),
             "pipelines_path": [moved(path) for path in config.pipelines_path],
             "pipelines": {

@@ -14,6 +14,7 @@ class ReceiveKind(StrEnum):
     ASSOCIATION_REJECTED = "association_rejected"
     ASSOCIATION_ABORTED = "association_aborted"
     INSTANCE_REFUSED = "instance_refused"
+    COMMITMENT_REFUSED = "commitment_refused"
     CONNECTION_REFUSED = "connection_refused"
 
 
@@ -22,7 +23,7 @@ class ReceiveEvent:
     """One event of the receiver; never holds patient data.
 
     Attributes:
-        status: C-STORE status or None.
+        status: C-STORE or N-ACTION status, or None.
         reason: Why, and what to do, in one sentence.
     """
 

@@ -24,8 +24,13 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
 class Peer(Strict):
-    """A remote application entity: it may send to us, receive from us, or both."""
+    """A remote application entity: it may send to us, receive from us, or both.
+
+    Attributes:
+        needs_certificate: It is let in only by TLS with a client certificate that is verified.
+    """
 
     ae_title: AETitle
     host: str = Field(min_length=1)
     port: int = Field(ge=1, le=65535)
+    needs_certificate: bool = False

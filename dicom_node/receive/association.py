@@ -13,7 +13,6 @@ with any other, the receiver runs pynetdicom's own association (`receive.stock`)
 
 from __future__ import annotations
 
-import queue
 import socket
 import ssl
 import time
@@ -23,19 +22,21 @@ import structlog
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
-from pynetdicom.dul import DULServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, P_DATA
 
-from dicom_node.receive.contexts import VERIFICATION, contexts_for
+from dicom_node.receive.commitment import PROCESSING_FAILURE
+from dicom_node.receive.contexts import COMMITMENT, NOT_STORAGE, contexts_for
 from dicom_node.receive.desk import KEPT, Desk, caller_of
 from dicom_node.receive.messages import AcceptedContext, Line, Messages
 from dicom_node.receive.policy import Caller
-from dicom_node.receive.wire import P_DATA_TF, ProtocolError, Wire, with_readable_titles
+from dicom_node.receive.promises import LOOK_EVERY, Promises
+from dicom_node.receive.upper_layer import IDLE, SteppedDul
+from dicom_node.receive.wire import P_DATA_TF, ProtocolError, Wire
 
 _log = structlog.get_logger()
 
-_IDLE: Final = "Sta1"
 _AWAITING_REQUEST: Final = "Sta2"
 _ESTABLISHED: Final = "Sta6"
 _CLOSING: Final = "Sta13"
@@ -43,46 +44,6 @@ _CLOSED: Final = "Evt17"
 _INVALID_PDU: Final = "Evt19"
 _LOOK_UP_EVERY: Final = 1.0
 _CLOSE_TIMEOUT: Final = 2.0
-
-
-class SteppedDul(DULServiceProvider):
-    """The upper layer's state machine, stepped by the association's thread."""
-
-    def send_pdu(self, primitive: Any) -> None:
-        """Send a primitive now."""
-        super().send_pdu(primitive)
-        self.step()
-
-    def step(self) -> None:
-        """Let the state machine act on every event and primitive that there is."""
-        while True:
-            if self.event_queue.empty():
-                self._process_recv_primitive()
-            try:
-                event = self.event_queue.get(block=False)
-            except queue.Empty:
-                return
-            self.state_machine.do_action(event)
-            if self.state == _IDLE:
-                return
-
-    @property
-    def state(self) -> str:
-        return str(self.state_machine.current_state)
-
-    def receive(self, pdu: bytes) -> None:
-        """Take a PDU that is not P-DATA-TF.
-
-        Raises:
-            ProtocolError: It cannot be decoded.
-        """
-        try:
-            decoded, event = self._decode_pdu(bytearray(with_readable_titles(pdu)))
-        except Exception as error:  # noqa: BLE001 - hostile bytes raise anything; it is aborted
-            raise ProtocolError(f"its PDU cannot be decoded ({type(error).__name__})") from None
-        self._recv_pdu.put(decoded)
-        self.event_queue.put(event)
-        self.step()
 
 
 class StreamingAssociation(Association):
@@ -98,6 +59,7 @@ class StreamingAssociation(Association):
         self._certified = False
         self._caller: Caller | None = None
         self._messages: Messages | None = None
+        self._promises: Promises | None = None
         self._broken = ""
         self._stop_by: float | None = None
 
@@ -143,13 +105,14 @@ class StreamingAssociation(Association):
         self.dul.step()
         deadline = time.monotonic() + self._desk.settings.acse_timeout
         state = self.dul.state
-        while state != _IDLE:
+        while state != IDLE:
             now = time.monotonic()
             if self._must_stop(now):
                 self._abort("the receiver stops")
             got = None
             if now < deadline:
-                got = wire.fill(min(_LOOK_UP_EVERY, deadline - now))
+                pause = LOOK_EVERY if self._promises and self._promises.waiting else _LOOK_UP_EVERY
+                got = wire.fill(min(pause, deadline - now))
             elif state in (_CLOSING, _AWAITING_REQUEST):
                 return
             else:
@@ -160,6 +123,8 @@ class StreamingAssociation(Association):
                 self.dul.step()
             elif got:
                 self._consume(wire)
+            if self._promises and self._promises.waiting:
+                self._report()
             before, state = state, self.dul.state
             if state != before and state == _ESTABLISHED:
                 wire.widen()
@@ -171,7 +136,7 @@ class StreamingAssociation(Association):
     def _consume(self, wire: Wire) -> None:
         """Act on every whole PDU that has come."""
         try:
-            while self.dul.state not in (_IDLE, _CLOSING):
+            while self.dul.state not in (IDLE, _CLOSING):
                 found = wire.next_pdu()
                 if found is None:
                     return
@@ -227,12 +192,15 @@ class StreamingAssociation(Association):
             int(number): AcceptedContext(
                 str(context.abstract_syntax),
                 str(context.transfer_syntax[0]),
-                is_storage=context.abstract_syntax != VERIFICATION,
+                is_storage=context.abstract_syntax not in NOT_STORAGE,
             )
             for number, context in self._accepted_cx.items()
         }
         line = Line(int(self.requestor.maximum_length or 0), self._send, self._other)
         self._messages = Messages(self._desk, caller, contexts, line)
+        if self._desk.commitments is not None:
+            self._promises = Promises(self._desk.commitments, caller.calling_ae)
+            self.bind(evt.EVT_N_ACTION, self._commit)
 
     def _send(self, pdus: bytes) -> None:
         connection = self._connection()
@@ -249,8 +217,40 @@ class StreamingAssociation(Association):
         except Exception as error:  # noqa: BLE001 - hostile bytes raise anything; it is aborted
             raise ProtocolError(f"its message cannot be read ({type(error).__name__})") from None
         number, message = self.dimse.get_msg(block=False)
-        if message is not None and number is not None:
-            self._serve_request(message, number)
+        if message is None or number is None:
+            return
+        if isinstance(message, N_EVENT_REPORT) and message.MessageIDBeingRespondedTo is not None:
+            if self._promises is not None:
+                self._promises.answered(message)
+            return
+        self._serve_request(message, number)
+
+    def _commit(self, event: evt.Event) -> tuple[int, None]:
+        """Take a storage commitment request: a handler of EVT_N_ACTION."""
+        if self._caller is None or self._promises is None:
+            return PROCESSING_FAILURE, None
+        status, transaction_uid = self._desk.commit(self._caller, event)
+        if transaction_uid is not None:
+            self._promises.add(transaction_uid)
+        return status, None
+
+    def _report(self) -> None:
+        """Tell what has become of a storage commitment request, between two messages."""
+        if (
+            self._promises is None
+            or self.dul.state != _ESTABLISHED
+            or (self._messages and self._messages.in_hand)
+        ):
+            return
+        context = next(
+            (one for one in self.accepted_contexts if one.abstract_syntax == COMMITMENT), None
+        )
+        if context is not None and context.context_id is not None:
+            number = context.context_id
+            self._promises.report(
+                str(context.transfer_syntax[0]),
+                lambda message: self.dimse.send_msg(message, number),
+            )
 
     def _connection(self) -> socket.socket:
         wrapper = self.dul.socket
@@ -259,7 +259,7 @@ class StreamingAssociation(Association):
         return wrapper.socket
 
     def _must_stop(self, now: float) -> bool:
-        if self._stop_by is None or self.dul.state in (_CLOSING, _IDLE):
+        if self._stop_by is None or self.dul.state in (_CLOSING, IDLE):
             return False
         return now >= self._stop_by or not (self._messages and self._messages.in_hand)
 
@@ -272,6 +272,8 @@ class StreamingAssociation(Association):
         """Leave nothing behind: no unfinished file, no socket, no place taken."""
         if self._messages is not None:
             self._messages.abandon()
+        if self._promises is not None:
+            self._promises.end()
         if self.dul.socket is not None:
             self.dul.socket.close()
         if self._caller is not None:

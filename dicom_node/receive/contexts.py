@@ -12,9 +12,20 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+COMMITMENT: Final = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model."""
+NOT_STORAGE: Final = frozenset({VERIFICATION, COMMITMENT})
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 
 _NONE_COMMON: Final = ["1.2.840.10008.1.2"]
+
+_READABLE: Final = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+)
+"""Of services whose data sets are read here, not kept."""
 
 _RETIRED_JPEG: Final = tuple(
     f"1.2.840.10008.1.2.4.{number}" for number in (52, 53, 54, 55, 56, 58, *range(59, 67))
@@ -53,8 +64,9 @@ def contexts_for(
     the first that both sides have is taken: a sender names first what it has, and should not
     have to decompress for us.
     """
-    ours = storage_classes().union(extra_sop_classes, {VERIFICATION})
+    ours = storage_classes().union(extra_sop_classes, NOT_STORAGE)
     keepable = frozenset(transfer_syntaxes())
+    readable = frozenset(_READABLE)
     proposed: dict[str, dict[str, None]] = {}
     for context in requested:
         name = str(context.abstract_syntax)
@@ -63,6 +75,10 @@ def contexts_for(
             known.update(dict.fromkeys(map(str, context.transfer_syntax)))
     # of a class without a common transfer syntax, one that was not proposed: that is then said
     return [
-        build_context(name, [syntax for syntax in known if syntax in keepable] or _NONE_COMMON)
+        build_context(
+            name,
+            [s for s in known if s in (readable if name in NOT_STORAGE else keepable)]
+            or _NONE_COMMON,
+        )
         for name, known in proposed.items()
     ]

@@ -8,8 +8,10 @@ from typing import Any, Final
 import structlog
 
 from dicom_node.clock import Clock
-from dicom_node.errors import SpoolError
+from dicom_node.errors import SpoolError, StoreError
+from dicom_node.model.commitment import Commitments
 from dicom_node.model.events import EventSink, ReceiveEvent, ReceiveKind
+from dicom_node.receive.commitment import PROCESSING_FAILURE, RefusedActionError, read_request
 from dicom_node.receive.policy import Caller, Door, Rejection
 from dicom_node.receive.settings import ReceiverSettings
 from dicom_node.receive.storing import SUCCESS, Answer, Receipt, StoreRequest
@@ -27,9 +29,15 @@ class Desk:
     """
 
     def __init__(
-        self, settings: ReceiverSettings, spool: Spool, on_event: EventSink, clock: Clock
+        self,
+        settings: ReceiverSettings,
+        spool: Spool,
+        on_event: EventSink,
+        clock: Clock,
+        commitments: Commitments | None = None,
     ) -> None:
         self.settings = settings
+        self.commitments = commitments
         self._door = Door(settings)
         self._spool = spool
         self._on_event = on_event
@@ -65,6 +73,29 @@ class Desk:
                 status=answer.status,
                 sop_instance_uid=sop_instance_uid,
             )
+
+    def commit(self, caller: Caller, event: Any) -> tuple[int, str | None]:
+        """Take the request of an N-ACTION event; its report comes later.
+
+        Returns:
+            The status of the N-ACTION, and the transaction UID when the request was taken.
+        """
+        try:
+            if self.commitments is None:
+                raise RefusedActionError(PROCESSING_FAILURE, "this receiver has no index")
+            request = read_request(event, caller)
+            if not self.commitments.take(request):
+                raise RefusedActionError(
+                    PROCESSING_FAILURE, "its transaction UID belongs to another request"
+                )
+        except StoreError as error:
+            refused = RefusedActionError(PROCESSING_FAILURE, error.why)
+        except RefusedActionError as error:
+            refused = error
+        else:
+            return SUCCESS, request.transaction_uid
+        self._tell(ReceiveKind.COMMITMENT_REFUSED, caller, refused.reason, status=refused.status)
+        return refused.status, None
 
     def broken_off(self, caller: Caller, reason: str) -> None:
         """Note that an association ended without release."""

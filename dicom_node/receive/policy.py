@@ -79,7 +79,10 @@ class Door:
                 )
             limit = settings.max_associations_per_peer
             if limit and self._inside[caller.calling_ae] >= limit:
-                return _busy(f"the caller has {limit} associations already")
+                return _busy(
+                    f"the caller has {limit} associations already "
+                    "(raise `receive.max_associations_per_peer`, or let it close them)"
+                )
             self._inside[caller.calling_ae] += 1
         return None
 

@@ -16,6 +16,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.clock import Clock
 from dicom_node.errors import NodeError
+from dicom_node.model.commitment import Commitments
 from dicom_node.model.events import EventSink
 from dicom_node.receive.contexts import VERIFICATION
 from dicom_node.receive.desk import Desk
@@ -42,14 +43,22 @@ class Receiver:
 
     C-STORE answers 0x0000 after the file is fsynced and renamed into the spool's inbox; any
     other status means that nothing was kept, and leaves an event.
+
+    Args:
+        commitments: Keeps storage commitment requests; None: they are refused.
     """
 
     def __init__(
-        self, settings: ReceiverSettings, spool: Spool, on_event: EventSink, clock: Clock
+        self,
+        settings: ReceiverSettings,
+        spool: Spool,
+        on_event: EventSink,
+        clock: Clock,
+        commitments: Commitments | None = None,
     ) -> None:
         self._settings = settings
         self._spool = spool
-        self._desk = Desk(settings, spool, on_event, clock)
+        self._desk = Desk(settings, spool, on_event, clock, commitments)
         self._stock = StockHandlers(self._desk)
         self._ae = _application_entity(settings)
         self._servers: list[Listener | ThreadedAssociationServer] = []

@@ -5,6 +5,7 @@ Slower, and each data set is in memory while it is received; the same checks, fi
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -12,6 +13,7 @@ from pynetdicom import evt
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid
 
+from dicom_node.errors import StoreError
 from dicom_node.receive.contexts import contexts_for
 from dicom_node.receive.desk import KEPT, Desk, caller_of
 from dicom_node.receive.policy import Caller
@@ -32,6 +34,7 @@ class StockHandlers:
         return [
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_ACTION, self._commit),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
@@ -77,6 +80,16 @@ class StockHandlers:
         told.Status = answer.status
         told.ErrorComment = answer.reason[:64].replace("\\", "/")
         return told
+
+    def _commit(self, event: evt.Event) -> tuple[int, None]:
+        """Take a storage commitment request; its report always takes another association."""
+        caller = self._inside[id(event.assoc)]
+        status, transaction_uid = self._desk.commit(caller, event)
+        if transaction_uid is not None and self._desk.commitments is not None:
+            # its hold runs out by itself, should this fail
+            with contextlib.suppress(StoreError):
+                self._desk.commitments.let_go(caller.calling_ae, transaction_uid)
+        return status, None
 
     def _released(self, event: evt.Event) -> None:
         self._leave(event.assoc)

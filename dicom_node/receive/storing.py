@@ -146,7 +146,7 @@ class Receipt:
         size = self._incoming.size if self._incoming else 0
         if settings.max_dataset and size > settings.max_dataset + self._start:
             raise SpoolError(
-                "data set", "it is longer than this node takes", "raise `node.max_dataset_mb`"
+                "data set", "it is longer than this node takes", "raise `receive.max_dataset_mb`"
             )
         if self._spool.free_bytes() < settings.min_free_bytes:
             raise SpoolError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ from dicom_node.delivery import ScuSettings, echo
 from dicom_node.inference.bundles import Bundle
 from dicom_node.logs import error_facts
 from dicom_node.model.peers import Peer
+from dicom_node.receive.tls import server_context
+from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.serve.locks import holders
+from dicom_node.serve.receiving import receiver_settings
 from dicom_node.store.database import Database
 
 
@@ -45,6 +47,7 @@ def check_all(config: NodeConfig, bundles: Mapping[str, Bundle]) -> Iterator[Che
         ("disk", partial(_disk, config)),
         ("database", partial(_database, config)),
         ("port", partial(_port, config)),
+        ("tls", partial(_tls, config)),
         ("device", partial(_device, config)),
         ("routes", partial(_routes, config)),
         ("accept_from", partial(_senders, config)),
@@ -81,17 +84,14 @@ def _folder(config: NodeConfig) -> Check:
 
 
 def _disk(config: NodeConfig) -> Check:
-    folder = config.node.data_dir
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free // (1024 * 1024)
-    wanted = config.node.min_free_mb
-    seen = f"{free} MiB free, images are refused below {wanted} MiB"
-    if free < wanted:
-        return Check("disk", Level.FAIL, seen, "free space, or lower `node.min_free_mb`")
-    if free < 2 * wanted:
-        return Check("disk", Level.WARN, seen, "free space soon")
-    return Check("disk", Level.OK, seen)
+    state = disk_state(config)
+    fix = {
+        DiskLevel.OK: "",
+        DiskLevel.LOW: "free space soon",
+        DiskLevel.FULL: "free space, or lower `node.min_free_mb`",
+    }
+    level = {DiskLevel.OK: Level.OK, DiskLevel.LOW: Level.WARN, DiskLevel.FULL: Level.FAIL}
+    return Check("disk", level[state.level], state.seen, fix[state.level])
 
 
 def _database(config: NodeConfig) -> Check:
@@ -111,39 +111,53 @@ def _database(config: NodeConfig) -> Check:
 
 
 def _port(config: NodeConfig) -> Check:
+    return _listening(config, "port", config.node.port)
+
+
+def _tls(config: NodeConfig) -> Check:
+    """Look at the TLS port, and whether certificate, key and CA can be used now."""
+    tls = receiver_settings(config).tls
+    if tls is None:
+        return Check("tls", Level.OK, "off; images travel unencrypted (see `receive.tls`)")
+    server_context(tls)
+    return _listening(config, "tls", tls.port)
+
+
+def _listening(config: NodeConfig, name: str, port: int) -> Check:
     node = config.node
-    where = f"{node.host}:{node.port}"
+    where = f"{node.host}:{port}"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((node.host, node.port))
+            probe.bind((node.host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return _port_in_use(config, where)
+                return _port_in_use(config, name, where)
             why = error.strerror or str(error)
             fix = (
                 "a port below 1024 needs CAP_NET_BIND_SERVICE; or choose a higher one"
                 if error.errno == errno.EACCES
                 else "correct `node.host`: it must be an address of this machine, or 0.0.0.0"
             )
-            return Check("port", Level.FAIL, f"{where}: {why}", fix)
+            return Check(name, Level.FAIL, f"{where}: {why}", fix)
     titles = ", ".join(node.ae_title)
-    return Check("port", Level.OK, f"{where} is free; we are called {titles}")
+    return Check(name, Level.OK, f"{where} is free; we are called {titles}")
 
 
-def _port_in_use(config: NodeConfig, where: str) -> Check:
+def _port_in_use(config: NodeConfig, name: str, where: str) -> Check:
     running = holders(config.node.data_dir)
-    ours = [pid for name, pid in running.items() if name.startswith("receiver-")]
+    ours = [pid for role, pid in running.items() if role.startswith("receiver-")]
+    key = "node.port" if name == "port" else "receive.tls.port"
     if not ours:
         return Check(
-            "port",
+            name,
             Level.FAIL,
             f"{where} is in use by another program",
-            "find it with `ss -ltnp` and stop it, or choose another `node.port`",
+            f"find it with `ss -ltnp` and stop it, or choose another `{key}`",
         )
     titles = ", ".join(config.node.ae_title)
     seen = f"{where} is in use by this node (process {ours[0]}); we are called {titles}"
-    return Check("port", Level.OK, seen)
+    return Check(name, Level.OK, seen)
 
 
 def _device(config: NodeConfig) -> Check:

@@ -22,6 +22,8 @@ from dicom_node.logs import error_facts
 from dicom_node.model.decisions import Decision
 from dicom_node.model.states import StudyState
 from dicom_node.routing import decide
+from dicom_node.serve.commitment import CommitmentDesk
+from dicom_node.serve.disk import DiskWatch
 from dicom_node.serve.recurring import Recurring
 from dicom_node.store import audit, index, jobs
 from dicom_node.store.database import Database
@@ -51,8 +53,12 @@ class Coordinator:
         self._clock = clock
         self._started = clock.now()
         self._indexer = Indexer(database, spool, clock)
+        self._disk = DiskWatch(config, database, clock)
+        self._commitments = CommitmentDesk(
+            config, database, self._indexer.index_waiting, self._retry(), clock
+        )
         self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(4)},
+            executors={"default": ThreadPoolExecutor(6)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._outbox = Outbox(
@@ -64,6 +70,9 @@ class Coordinator:
         self._every(0.25, self._indexer.index_waiting)
         self._every(min(1.0, self._config.settle.quiet_seconds / 4), self.settle_and_route)
         self._every(5, self.take_back_lost_jobs)
+        self._every(5, self._disk.watch_disk)
+        self._every(0.5, self._commitments.verify_commitments)
+        self._every(0.5, self._commitments.report_commitments)
         self._scheduler.start()
         self._outbox.start()
         try:
@@ -181,19 +190,22 @@ class Coordinator:
 
     def _sender(self, name: str) -> PeerSender:
         scu = ScuSettings(ae_title=self._config.node.ae_title[0])
-        retry = self._config.retry
         return PeerSender(
             name,
             self._config.peers[name],
             database=self._database,
             reports_dir=self._config.reports_dir,
             store=lambda peer, objects: store(scu, peer, objects),
-            retry=RetryStrategy(
-                timedelta(seconds=retry.first_seconds),
-                timedelta(seconds=retry.longest_seconds),
-                timedelta(hours=retry.give_up_after_hours),
-            ),
+            retry=self._retry(),
             clock=self._clock,
+        )
+
+    def _retry(self) -> RetryStrategy:
+        retry = self._config.retry
+        return RetryStrategy(
+            timedelta(seconds=retry.first_seconds),
+            timedelta(seconds=retry.longest_seconds),
+            timedelta(hours=retry.give_up_after_hours),
         )
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:

@@ -64,7 +64,8 @@ def serve(config_file: Path) -> int:
             "stop that one, or give this node its own `node.data_dir`",
         )
     with held:
-        supervisor = Supervisor(role_commands(list(ROLES), config_file))
+        numbers = dict.fromkeys(ROLES, 1) | {"receiver": config.receive.processes}
+        supervisor = Supervisor(role_commands(numbers, config_file))
         stop_with_parent(supervisor.stop)
         return supervisor.run()
 
@@ -106,25 +107,19 @@ def serve_role(config_file: Path, role: str) -> int:
 def _receiver(
     config: NodeConfig, bundles: Mapping[str, Bundle], database: Database, stop: threading.Event
 ) -> None:
-    from dicom_node.receive import Receiver, ReceiverSettings
+    from dicom_node.receive import Receiver
+    from dicom_node.serve.commitment import CommitmentBook
     from dicom_node.serve.events import AuditSink
+    from dicom_node.serve.receiving import receiver_settings
 
-    node = config.node
     receiver = Receiver(
-        ReceiverSettings(
-            ae_titles=tuple(node.ae_title),
-            host=node.host,
-            port=node.port,
-            peers=config.senders,
-            promiscuous=config.anyone_may_send,
-            max_associations=node.max_associations,
-            min_free_bytes=node.min_free_mb * 1024 * 1024,
-        ),
+        receiver_settings(config),
         Spool(config.spool_dir),
         AuditSink(database),
         SystemClock(),
+        CommitmentBook(database, SystemClock()),
     )
-    with hold_numbered(node.data_dir, "receiver"):
+    with hold_numbered(config.node.data_dir, "receiver"):
         receiver.start()
         try:
             stop.wait()

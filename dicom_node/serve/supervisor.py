@@ -24,14 +24,19 @@ SUPERVISED: Final = "DICOM_NODE_SUPERVISED"
 """Set in a child's environment: its standard input is the supervisor's pipe."""
 
 
-def role_commands(roles: Sequence[str], config_file: Path) -> dict[str, Sequence[str]]:
-    """Return the command that runs each role."""
+def role_commands(roles: Mapping[str, int], config_file: Path) -> dict[str, Sequence[str]]:
+    """Return the command that runs each process, by its name.
+
+    Args:
+        roles: How many processes each role has; of several the name is numbered from 0.
+    """
     return {
-        role: (
+        role if number == 1 else f"{role}-{index}": (
             *(sys.executable, "-m", "dicom_node", "serve"),
             *("--role", role, "--config", str(config_file)),
         )
-        for role in roles
+        for role, number in roles.items()
+        for index in range(number)
     }
 
 

@@ -8,6 +8,7 @@ any second file, and so that it can be told years later whether its bytes are st
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -87,6 +88,19 @@ def dataset_sha256(file: Path) -> str:
         if seal is not None and file.stat().st_size == seal.size:
             return seal.sha256
         stream.seek(dataset_start(head))
+        return _rest_sha256(stream)
+
+
+def reread_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's data set as the disk has it: nothing that is cached counts.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with file.open("rb") as stream:
+        # pages that are in step with the disk are forgotten, so that the disk itself is read
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        stream.seek(dataset_start(stream.read(144)))
         return _rest_sha256(stream)
 
 

@@ -239,3 +239,34 @@ class AuditEvent(Base):
     job_id: Mapped[int | None]
     peer: Mapped[str | None] = mapped_column(String(64))
     data: Mapped[dict[str, Any]]
+
+
+class Commitment(Base):
+    """A peer's storage commitment request (PS3.4 annex J).
+
+    Attributes:
+        references: [SOP Class UID, SOP Instance UID] of each instance asked about.
+        failed: The same with the failure reason, of those that are not safe.
+        held: The report is left to the association of the request, until `not_before`.
+        not_before: When an association of our own is due for the report.
+        answer: What the peer said last, or why it could not be asked.
+    """
+
+    __tablename__ = "commitments"
+    __table_args__ = (
+        UniqueConstraint("calling_ae", "transaction_uid"),
+        Index("ix_commitments_due", "state", "not_before"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction_uid: Mapped[str] = mapped_column(String(64))
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    called_ae: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    references: Mapped[list[Any]] = mapped_column(JSON)
+    failed: Mapped[list[Any] | None] = mapped_column(JSON)
+    requested_at: Mapped[datetime]
+    held: Mapped[bool]
+    not_before: Mapped[datetime]
+    attempts: Mapped[int] = mapped_column(default=0)
+    answer: Mapped[str | None] = mapped_column(Text)

@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     network = train(images, torch.from_numpy(truth), len(labels), settings)
     # what is shipped in half precision is calibrated in half precision
     halves = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in network.state_dict().items()
     }
     network.load_state_dict(halves)

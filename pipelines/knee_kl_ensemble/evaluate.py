@@ -147,12 +147,13 @@ def f1_scores(answers: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> A
 
 
 def quadratic_kappa(answers: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> float:
-    """Return Cohen's kappa with quadratic weights."""
+    """Return Cohen's kappa with quadratic weights; nan where all is one grade."""
     table = np.zeros((5, 5))
     np.add.at(table, (truth, answers), 1)
     distance = (np.arange(5)[:, None] - np.arange(5)) ** 2
     chance = np.outer(table.sum(1), table.sum(0)) / table.sum()
-    return float(1 - (distance * table).sum() / (distance * chance).sum())
+    expected = float((distance * chance).sum())
+    return 1 - float((distance * table).sum()) / expected if expected else float("nan")
 
 
 if __name__ == "__main__":

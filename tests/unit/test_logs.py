@@ -45,6 +45,12 @@ def test_a_line_has_its_role_level_and_time_in_utc() -> None:
     assert line["timestamp"].endswith("Z")
 
 
+def test_the_lines_of_other_threads_have_the_role_too() -> None:
+    code = "thread = threading.Thread(target=log.info, args=('sent',)); thread.start()"
+    (line,) = lines_of(code)
+    assert (line["event"], line["role"]) == ("sent", "worker")
+
+
 def test_without_a_terminal_there_are_no_escape_sequences() -> None:
     text = output_of("log.error('job_failed', why='x')", as_json=False)
     assert "job_failed" in text

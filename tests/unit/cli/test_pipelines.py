@@ -105,7 +105,7 @@ def test_check_goes_on_after_one_that_cannot_run_and_fails(
     assert "fail own 2.0: it cannot be built" in ended.lines
     assert "      fix: correct [network_def]" in ended.lines
     assert ended.out.count("ok  ") >= len(BUILT_IN)
-    assert ended.err.startswith("pipelines: own cannot run")
+    assert ended.err.startswith("1 of the pipelines: own cannot run")
 
 
 def test_changed_weights_are_found(tmp_path: Path) -> None:

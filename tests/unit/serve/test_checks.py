@@ -14,7 +14,7 @@ from pynetdicom.sop_class import Verification
 from dicom_node.config import NodeConfig
 from dicom_node.demo.ports import free_port
 from dicom_node.inference.bundles import Bundle
-from dicom_node.serve import checks
+from dicom_node.serve import checks, disk
 from dicom_node.serve.checks import Check, Level, check_all
 from dicom_node.serve.locks import hold_numbered
 from dicom_node.store.database import Database
@@ -73,12 +73,12 @@ def test_a_disk_that_is_almost_full_fails_and_one_that_soon_is_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 500 * 1024 * 1024})
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage)
     pipeline = bundle(tmp_path)
     low = seen(config_for(tmp_path, node={"min_free_mb": 501}), pipeline)["disk"]
     assert (low.level, low.seen) == (
         Level.FAIL,
-        "500 MiB free, images are refused below 501 MiB",
+        "500 MiB free, warned of below 1002 MiB, images are refused below 501 MiB",
     )
     assert "node.min_free_mb" in low.fix
     soon = seen(config_for(tmp_path, node={"min_free_mb": 400}), pipeline)["disk"]

@@ -209,7 +209,7 @@ def test_a_role_ends_in_good_order_when_its_supervisor_dies(tmp_path: Path, by: 
 
 
 def test_each_role_is_this_program_with_its_name() -> None:
-    commands = role_commands(["receiver", "worker"], Path("/etc/node.yaml"))
+    commands = role_commands({"receiver": 1, "worker": 1}, Path("/etc/node.yaml"))
     assert list(commands) == ["receiver", "worker"]
     assert list(commands["worker"])[1:] == [
         *("-m", "dicom_node", "serve", "--role", "worker", "--config", "/etc/node.yaml")
