@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +118,9 @@ class Spool:
     def place(self, plan: Plan, *, keep_aside: bool = False) -> Path:
         """Move a planned file to its place; harmless when repeated; loses no content.
 
+        The move need not be durable: after a power loss the file is in either place, and from
+        the inbox it is placed again. `sync` makes many moves durable at once.
+
         A file with the same content there already makes this one superfluous; a file with other
         content, which the index does not know of, is moved aside first.
 
@@ -142,10 +146,21 @@ class Spool:
                 target.rename(self._aside / f"{target.stem}.{there[:16]}.dcm")
                 sync_folder(self._aside)
             plan.source.rename(target)
-            sync_folder(target.parent)
         except OSError as error:
             raise refused(target.parent, error) from error
         return target
+
+    def sync(self, files: Iterable[Path]) -> None:
+        """Make the moves of placed files durable: one fsync for each of their folders.
+
+        Raises:
+            SpoolError: The disk refused.
+        """
+        try:
+            for folder in {file.parent for file in files}:
+                sync_folder(folder)
+        except OSError as error:
+            raise refused(self.root, error) from error
 
     def set_aside(self, file: Path) -> Path:
         """Move an inbox file that cannot be indexed to `aside/`.

@@ -89,8 +89,12 @@ class Indexer:
                 # told already, when it was interrupted before the move
                 if not audit.is_recorded(session, "file_set_aside", file=file.name):
                     audit.record(session, now, "file_set_aside", file=file.name, why=why)
-        for plan, outcome in planned:
-            self._spool.place(plan, keep_aside=outcome is index.Indexed.CONFLICT)
+        self._spool.sync(
+            [
+                self._spool.place(plan, keep_aside=outcome is index.Indexed.CONFLICT)
+                for plan, outcome in planned
+            ]
+        )
         for file, why in bad:
             self._spool.set_aside(file)
             _log.error("file_set_aside", file=file.name, why=why)

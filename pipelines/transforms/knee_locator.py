@@ -13,7 +13,7 @@ from dicom_node.model import own_codes
 from dicom_node.model.findings import Side
 from dicom_node.model.side import stated_side
 from dicom_node.model.targets import Rejection, Target
-from pipelines.transforms.knee_search import Found, find_joints
+from pipelines.transforms.knee_search import LEAST, Found, find_joints
 
 
 class KneeLocator:
@@ -23,10 +23,10 @@ class KneeLocator:
 
     Args:
         network: Holds the finder as its module `finder`.
-        least_score: Probability under which nothing is said to be a knee.
+        least_score: Score under which nothing is said to be a knee.
     """
 
-    def __init__(self, network: nn.Module, least_score: float = 0.5) -> None:
+    def __init__(self, network: nn.Module, least_score: float = LEAST) -> None:
         self._network = network
         self._least = least_score
 

@@ -31,8 +31,8 @@ _FLAT: Final = 0.015
 _LEAST_COARSE: Final = 0.2
 _CANDIDATES: Final = 12
 _REFINEMENTS: Final = 2
-_SECOND: Final = 0.7
-"""Probability that a second joint must have: one is never made up."""
+LEAST: Final = 0.97
+"""Score of a joint: those of real and phantom knees lie above 0.99, of other things below 0.96."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Found:
 
 
 def find_joints(
-    pixels: Array, finder: nn.Module, *, spacing: float | None = None, least: float = 0.5
+    pixels: Array, finder: nn.Module, *, spacing: float | None = None, least: float = LEAST
 ) -> list[Found]:
     """Find one joint, or two that are side by side and of one size.
 
@@ -78,8 +78,7 @@ def _one_or_two(joints: Sequence[Found]) -> list[Found]:
     first = joints[0]
     for other in joints[1:]:
         if (
-            other.score > _SECOND
-            and abs(other.column - first.column) > 0.9 * first.size
+            abs(other.column - first.column) > 0.9 * first.size
             and abs(other.row - first.row) < 0.6 * first.size
             and 0.75 < other.size / first.size < 1.33
         ):

@@ -4,7 +4,8 @@
 
 Every server is started afresh for each load, in turns, so that what else the machine does hits
 all of them; the sender is DCMTK's storescu with TCP_NODELAY=1. The node runs with all of its
-fsyncs and with its index. Printed are medians over the rounds.
+fsyncs and with its index. "disk alone" writes and fsyncs the same files without any network: no
+receiver that is durable can be faster at one association. Printed are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tests.factories import ct_slice, radiograph
 
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 TITLE = "BENCH"
+DISK = "disk alone"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Result:
 
     Attributes:
         cpu_seconds: User and system time of the server and all of its children.
-        peak_mb: Highest resident memory of them together, as sampled.
+        peak_mb: Highest memory of them together, as sampled (proportional set size).
     """
 
     server: str
@@ -109,7 +111,7 @@ def orthanc(port: int, folder: Path) -> list[str]:
 
 
 class Meter(threading.Thread):
-    """Samples the resident memory of a process and its children."""
+    """Samples the memory of a process and its children."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -137,9 +139,11 @@ def family(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
+    """Proportional set size in bytes: a page that processes share is divided among them."""
     with contextlib.suppress(OSError):
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
     return 0
 
 
@@ -225,6 +229,55 @@ def measure(
     return Result(name, load, links, len(files), seconds, megabytes, cpu, peak)
 
 
+def measure_disk(load: str, files: list[Path]) -> Result:
+    """What the disk alone allows one sender: each file written and fsynced, nothing else."""
+    sizes = [file.stat().st_size for file in files]
+    data = memoryview(os.urandom(max(sizes)))
+    with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
+        begin, cpu = time.perf_counter(), time.process_time()
+        for number, size in enumerate(sizes):
+            fd = os.open(f"{folder}/{number}", os.O_CREAT | os.O_WRONLY)
+            os.write(fd, data[:size])
+            os.fsync(fd)
+            os.close(fd)
+        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return Result(DISK, load, 1, len(files), seconds, sum(sizes) / 1e6, cpu, 0)
+
+
+def measure_large(megabytes: int) -> tuple[float, float, float]:
+    """One multi-frame image of so many megabytes: the receiver's memory before, at most, MB/s."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ingest-") as name:
+        folder = Path(name)
+        frames = megabytes * 1_000_000 // (512 * 512 * 2)
+        image = ct_slice(
+            np.zeros((512, 512)), 0.0, study=generate_uid(), series=generate_uid(), number=1
+        )
+        image.NumberOfFrames = frames
+        image.PixelData = b""
+        file = folder / "large.dcm"
+        image.save_as(file, enforce_file_format=True)
+        # Pixel Data is the last element: its length is set, and its zeros are a hole in the file
+        size = frames * 512 * 512 * 2
+        with file.open("r+b") as stream:
+            stream.seek(-4, os.SEEK_END)
+            stream.write(size.to_bytes(4, "little"))
+            stream.truncate(stream.tell() + size)
+        with running(node(port, folder, 1, False), port) as pid:
+            (receiver,) = [one for one in family(pid) if one != pid and is_receiver(one)]
+            before = resident(receiver)
+            meter = Meter(receiver)
+            meter.start()
+            seconds = send([file], port, 1)
+            peak = meter.finish()
+    return before / 1e6, peak, size / 1e6 / seconds
+
+
+def is_receiver(pid: int) -> bool:
+    """Tell the receiver from Python's own helper among the node's processes."""
+    return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def median(results: list[Result]) -> Result:
     first = results[0]
     return Result(
@@ -253,7 +306,7 @@ def report(results: list[Result]) -> list[Result]:
         )
     for (load, links, server), one in sorted(medians.items()):
         ours = medians.get((load, links, "node"))
-        if ours and server != "node":
+        if ours and server not in ("node", DISK):
             ratio = ours.images_per_second / one.images_per_second
             print(f"{load} {links} association(s): node = {ratio:.2f} x {server}")
     for load in dict.fromkeys(key[0] for key in keys):
@@ -274,6 +327,7 @@ def main() -> None:
     parser.add_argument("--receivers", type=int, default=2, help="receiver processes of the node")
     parser.add_argument("--no-index", action="store_true", help="the node without its index")
     parser.add_argument("--servers", nargs="+", default=["node", "storescp", "Orthanc", "plain"])
+    parser.add_argument("--large", type=int, default=2000, help="MB of a large image; 0: none")
     parser.add_argument("--json", type=Path, help="write the medians here, too")
     options = parser.parse_args()
     servers: dict[str, Callable[[int, Path], list[str]]] = {
@@ -290,11 +344,18 @@ def main() -> None:
         loads = make_images(Path(folder), options.ct, options.dx)
         for number in range(options.rounds):
             for load, files in loads.items():
+                results.append(measure_disk(load, files))
                 for links in options.associations:
                     for name in options.servers:
                         results.append(measure(name, servers[name], load, files, links))
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     medians = report(results)
+    if options.large:
+        before, peak, rate = measure_large(options.large)
+        print(
+            f"one image of {options.large} MB: receiver {before:.0f} MB idle, "
+            f"{peak:.0f} MB at most ({peak - before:+.0f} MB), {rate:.0f} MB/s"
+        )
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in medians], indent=1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ def test_the_demo_ends_with_every_study_as_expected(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("as expected") == 4
     assert "the PACS is Orthanc" in done.stdout
-    named = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ")]
+    named = re.findall(r"^  (?:less|xdg-open) (.+)$", done.stdout, re.MULTILINE)
     texts = [Path(name) for name in named if name.endswith(".txt")]
     pictures = [Path(name) for name in named if name.endswith(".png")]
     assert (len(texts), len(pictures)) == (3, 3)

@@ -130,3 +130,61 @@ def test_any_bytes_load_or_give_a_config_error(tmp_path_factory: object, data: b
     file.write_bytes(data)
     with contextlib.suppress(ConfigError):
         assert isinstance(load_config(file), NodeConfig)
+
+
+TLS = "receive: {tls: {certificate: tls/node.pem, key: /etc/node.key"
+
+
+def test_receiving_is_told_in_full_and_its_files_are_found(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "settle:",
+        "receive:\n"
+        "  processes: 2\n"
+        "  sop_classes: [1.2.3.4]\n"
+        "  tls: {certificate: tls/node.pem, key: /etc/node.key}\n"
+        "settle:",
+    )
+    config = load_config(write(tmp_path, text))
+    assert config.receive.processes == 2
+    assert config.receive.tls is not None
+    assert config.receive.tls.certificate == tmp_path / "tls" / "node.pem"
+    assert config.receive.tls.key == Path("/etc/node.key")
+    assert config.receive.tls.client_ca is None
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "why"),
+    [
+        ("receive: {sop_classes: [CT]}", "receive.sop_classes[0]", "'CT' is not a UID"),
+        ("receive: {max_pdu_kb: 2}", "receive.max_pdu_kb", "greater than or equal to 4"),
+        ("receive: {tls: {key: k}}", "receive.tls.certificate", "it is missing"),
+        (TLS + ", cipher: x}}", "receive.tls.cipher", "unknown key `cipher`"),
+        (TLS + ", client_certificate: required}}", "receive.tls", "need a `client_ca`"),
+        (TLS + ", port: 11112}}", "node.yaml", "are both 11112"),
+    ],
+)
+def test_a_mistake_in_receiving_is_told(tmp_path: Path, section: str, key: str, why: str) -> None:
+    line, found, said, fix = problem_of(tmp_path, f"{GOOD}\n{section}\n")
+    assert found == key
+    assert why in said
+    assert fix
+    assert line >= 1
+
+
+def test_an_unknown_key_of_tls_names_those_that_there_are(tmp_path: Path) -> None:
+    _, _, _, fix = problem_of(tmp_path, f"{GOOD}\n{TLS}, certificat: x}}}}\n")
+    assert fix == "did you mean `certificate`?"
+
+
+def test_a_peer_that_needs_a_certificate_needs_tls_that_asks_for_one(tmp_path: Path) -> None:
+    text = GOOD.replace("port: 104}", "port: 104, needs_certificate: true}", 1)
+    assert "peer pacs needs a certificate" in problem_of(tmp_path, text)[2]
+    text += f"\n{TLS}, client_ca: ca.pem, client_certificate: optional}}}}\n"
+    assert load_config(write(tmp_path, text)).peers["pacs"].needs_certificate
+
+
+def test_the_warning_of_the_disk_comes_before_the_refusal(tmp_path: Path) -> None:
+    text = GOOD.replace("port: 11112", "port: 11112\n  min_free_mb: 10\n  warn_free_mb: 5", 1)
+    assert "no warning would come" in problem_of(tmp_path, text)[2]
+    text = GOOD.replace("port: 11112", "port: 11112\n  min_free_mb: 10", 1)
+    assert load_config(write(tmp_path, text)).node.warn_below_mb == 20

@@ -58,7 +58,7 @@ def test_storage_classes_old_and_new_are_offered(uid: str) -> None:
     assert uid in storage_classes()
 
 
-@pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1", "1.2.3"])
+@pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.2", "1.2.3"])
 def test_what_is_not_storage_is_not(uid: str) -> None:
     assert contexts_for([build_context(uid)]) == []
 
@@ -91,3 +91,10 @@ def test_an_unknown_transfer_syntax_is_told_from_an_unknown_class() -> None:
 
 def test_a_private_class_is_offered_when_it_is_configured() -> None:
     assert negotiated(("1.2.3.5", [EXPLICIT]), extra=("1.2.3.5",)) == [EXPLICIT]
+
+
+def test_storage_commitment_is_taken_in_syntaxes_that_are_read_here() -> None:
+    (context,) = contexts_for(
+        [build_context("1.2.840.10008.1.20.1", ["1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.1"])]
+    )
+    assert [str(syntax) for syntax in context.transfer_syntax] == ["1.2.840.10008.1.2.1"]
