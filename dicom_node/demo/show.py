@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from pydicom import dcmread
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from dicom_node.config import load_config
@@ -71,11 +72,13 @@ def run_demo(
             console.print()
             ok = _judge(lines, wanted, console)
             _show_results(work, config_file, lines, console)
-            console.print(f"the node's story of it: {_command()} status --config {config_file}")
+            story = f"the node's story of it: {_command()} status --config {config_file}"
+            console.print(escape(story), soft_wrap=True)
             if keep:
                 console.print(f"the PACS: {pacs.look}")
                 console.print(
-                    f"send your own: storescu -aec AINODE -aet {_MODALITY} 127.0.0.1 {port} FILE"
+                    f"send your own: storescu -aec AINODE -aet {_MODALITY} 127.0.0.1 {port} FILE",
+                    soft_wrap=True,
                 )
                 console.print("the node and the PACS are left running; Ctrl-C ends them")
                 _wait_for_interrupt()
@@ -167,7 +170,7 @@ def _send(sources: Path, port: int, console: Console) -> set[str]:
     refused = 0
     found = files_in(sources)
     for file in found.not_dicom:
-        console.print(f"[yellow]no DICOM file, not sent[/] {file}")
+        console.print(f"[yellow]no DICOM file, not sent[/] {escape(str(file))}")
     answers = send_files(ScuSettings(_MODALITY), peer, found.files)
     for file, answer in track(
         answers,
@@ -181,7 +184,7 @@ def _send(sources: Path, port: int, console: Console) -> set[str]:
             taken.add(str(dcmread(file, specific_tags=["StudyInstanceUID"]).StudyInstanceUID))
         else:
             refused += 1
-            console.print(f"[red]not taken[/] {file.name}: {answer.text}")
+            console.print(f"[red]not taken[/] {escape(f'{file.name}: {answer.text}')}")
     console.print(f"{len(taken)} studies sent, {refused} images refused")
     return taken
 
@@ -234,12 +237,12 @@ def _show_results(
                 if kind == "SR":
                     text = folder / f"{name}.txt"
                     text.write_text(report_text(dataset), encoding="utf-8")
-                    console.print(f"  less {text}")
+                    console.print(escape(f"  less {text}"), soft_wrap=True)
                 elif kind == "SC":
                     picture = folder / f"{name}.png"
                     Image.fromarray(dataset.pixel_array).save(picture)
-                    console.print(f"  xdg-open {picture}")
-    console.print(f"\nresults: {folder}")
+                    console.print(escape(f"  xdg-open {picture}"), soft_wrap=True)
+    console.print(escape(f"\nresults: {folder}"), soft_wrap=True)
 
 
 def _command() -> str:

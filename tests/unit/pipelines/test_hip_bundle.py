@@ -64,8 +64,8 @@ def test_the_device_that_was_put_in_is_found(number: int) -> None:
 def test_the_heatmap_of_a_device_lies_on_the_femur_and_hip() -> None:
     made = hip_radiograph(4, "sliding_screw", "L", spacing_mm=0.7)
     (map_,) = saliencies(findings(NAME, made.image, made.spacing_mm, laterality="L"))
-    assert map_.values.shape == made.image.shape
-    assert _distance_mm(made, np.asarray(map_.values)) < 90
+    assert map_.map.shape == made.image.shape
+    assert _distance_mm(made, np.asarray(map_.map)) < 90
 
 
 def test_a_film_of_both_hips_gives_right_and_left_their_own_answer() -> None:

@@ -81,7 +81,7 @@ def test_monochrome1_gives_the_same_answer() -> None:
 def test_the_heatmap_is_on_the_source_grid_and_inside_the_joint_s_box() -> None:
     made = knee_radiograph(93, 4, "L")
     (map_,) = saliencies(findings(NAME, made.image, made.spacing_mm, laterality="L"))
-    values = np.asarray(map_.values)
+    values = np.asarray(map_.map)
     assert values.shape == made.image.shape
     row, column, size = made.joints[0].crop
     top, left = (round(n - 0.6 * size) for n in (row, column))
