@@ -114,9 +114,9 @@ class _Pen:
         face = font(size, bold=block.strong)
         names = round(self.width * block.label_share)
         number = round(font(size, bold=True).getlength("> 99 %")) + size // 2
-        label = wrap(block.label, size, names - round(size * 1.4), bold=block.strong)
-        text = label[0] if label else ""
-        text = f"{text}…" if len(label) > 1 else text
+        text = block.label
+        if len(wrap(text, size, names - size // 2, bold=block.strong)) > 1:
+            text = wrap(text, size, names - round(size * 1.4), bold=block.strong)[0] + "…"
         colour = TEXT if block.strong else DIM
         self.draw.text((self.left, y), text, colour, face)
         x0 = self.left + names
