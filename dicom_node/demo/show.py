@@ -26,6 +26,7 @@ from dicom_node.demo.live import has_ended, watch
 from dicom_node.demo.pacs import Pacs, demo_pacs
 from dicom_node.demo.phantom_studies import write_study
 from dicom_node.demo.ports import free_port
+from dicom_node.demo.routes import ROUTES
 from dicom_node.demo.studies import DemoStudy, demo_studies
 from dicom_node.errors import NodeError
 from dicom_node.model.peers import Peer
@@ -105,31 +106,7 @@ def _write_config(work: Path, pacs: Pacs) -> tuple[Path, int]:
         "accept_from": ["pacs", "xray"],
         "settle": {"quiet_seconds": 3},
         "retry": {"first_seconds": 1},
-        "routes": [
-            {
-                "name": "knee radiographs",
-                "when": {"modality": ["CR", "DX"], "body_part": "knee", "view": ["AP", "PA"]},
-                "run": ["knee_kl_ensemble"],
-                "send_to": ["pacs"],
-            },
-            {
-                "name": "hip radiographs",
-                "when": {"modality": ["CR", "DX"], "body_part": "hip"},
-                "run": ["hip_fixation_device"],
-                "send_to": ["pacs"],
-            },
-            {
-                "name": "abdominal CT without contrast",
-                "when": {
-                    "modality": "CT",
-                    "body_part": ["abdomen", "lspine"],
-                    "contrast": False,
-                    "slice_thickness_mm": {"max": 5},
-                },
-                "run": ["lumbar_bmd_ct"],
-                "send_to": ["pacs"],
-            },
-        ],
+        "routes": list(ROUTES),
     }
     file = work / "node.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -16,11 +16,12 @@ from pydicom.uid import JPEG2000Lossless, generate_uid
 from sqlalchemy import select
 
 from dicom_node.demo.orthanc import Orthanc
+from dicom_node.demo.routes import ROUTES
 from dicom_node.store import audit
 from dicom_node.store.tables import AuditEvent
 from tests import factories
 from tests.peers import dcmtk
-from tests.peers.node import ROUTES, Node, running_node, running_pacs, stored
+from tests.peers.node import Node, running_node, running_pacs, stored
 from tests.peers.ports import wait_for
 from tests.unit.inference.tiny_bundles import parts, write_bundle
 

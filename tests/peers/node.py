@@ -1,4 +1,4 @@
-"""The whole node as its users run it: `dicom-node serve` on free ports, with Orthanc as its PACS."""
+"""The whole node as its users run it: `dicom-node serve` on free ports, Orthanc as its PACS."""
 
 from __future__ import annotations
 
@@ -18,31 +18,11 @@ import yaml
 from dicom_node.config import load_config
 from dicom_node.demo.orthanc import Orthanc
 from dicom_node.demo.ports import free_port
+from dicom_node.demo.routes import ROUTES
 from dicom_node.store import overview
 from dicom_node.store.database import Database
 from tests.peers import dcmtk
 from tests.peers.ports import wait_for
-
-ROUTES: tuple[Mapping[str, Any], ...] = (
-    {
-        "name": "knee radiographs",
-        "when": {"modality": ["CR", "DX"], "body_part": "knee", "view": ["AP", "PA"]},
-        "run": ["knee_kl_ensemble"],
-        "send_to": ["pacs"],
-    },
-    {
-        "name": "hip radiographs",
-        "when": {"modality": ["CR", "DX"], "body_part": "hip"},
-        "run": ["hip_fixation_device"],
-        "send_to": ["pacs"],
-    },
-    {
-        "name": "abdominal CT without contrast",
-        "when": {"modality": "CT", "body_part": ["abdomen", "lspine"], "contrast": False},
-        "run": ["lumbar_bmd_ct"],
-        "send_to": ["pacs"],
-    },
-)
 
 _ENDED = {"done", "not_evaluated", "failed"}
 
