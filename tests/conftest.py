@@ -18,3 +18,17 @@ def shared() -> Path:
     if not data.is_dir():
         pytest.fail(f"DICOM_NODE_SHARED names {value}, but {data} is not there")
     return data
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="fault and fuzz tests for as long as before a release: an hour instead of minutes",
+    )
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether fault and fuzz tests are to run their long mode."""
+    return bool(request.config.getoption("--long"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -19,11 +20,14 @@ from dicom_node.errors import ConfigError, NodeError, StoreError
 from dicom_node.inference.bundles import Bundle, find_bundles
 from dicom_node.logs import error_facts, set_up_logging
 from dicom_node.serve.locks import hold, hold_numbered, holders
-from dicom_node.serve.supervisor import Supervisor, role_commands, stop_with_parent
+from dicom_node.serve.supervisor import SUPERVISED, Supervisor, role_commands, stop_with_parent
 from dicom_node.store.database import Database
 from dicom_node.store.spool import Spool
 
 _log = structlog.get_logger()
+
+_OTHER_DESCRIPTORS: Final = 256
+"""Of a receiver, beside its connections: files made in advance, the database, the log."""
 
 
 def bundles_of(config: NodeConfig) -> Mapping[str, Bundle]:
@@ -119,6 +123,7 @@ def _receiver(
         SystemClock(),
         CommitmentBook(database, SystemClock()),
     )
+    _allow_descriptors(config.receive.max_connections + _OTHER_DESCRIPTORS)
     with hold_numbered(config.node.data_dir, "receiver"):
         receiver.start()
         try:
@@ -127,11 +132,36 @@ def _receiver(
             receiver.stop()
 
 
+def _allow_descriptors(wanted: int) -> None:
+    """Raise our limit of open files as far as it takes, and as far as we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning(
+            "few_open_files_allowed",
+            allowed=allowed,
+            wanted=wanted,
+            fix="raise the limit (`ulimit -Hn`, LimitNOFILE=), or lower `receive.max_connections`",
+        )
+
+
+def _yield_to_receivers(niceness: int) -> None:
+    """Let the receivers of the same node go first: a modality never waits for an analysis.
+
+    A role that was started alone has the priority that it was started with.
+    """
+    if SUPERVISED in os.environ:
+        os.nice(niceness)
+
+
 def _coordinator(
     config: NodeConfig, bundles: Mapping[str, Bundle], database: Database, stop: threading.Event
 ) -> None:
     from dicom_node.serve.coordinator import Coordinator
 
+    _yield_to_receivers(5)
     # one of them moves the studies; another waits to take its place
     with contextlib.ExitStack() as stack:
         waiting = False
@@ -151,6 +181,7 @@ def _worker(
     from dicom_node.inference.local import LocalExecutor
     from dicom_node.serve.worker import Worker, WorkerSettings
 
+    _yield_to_receivers(10)
     settings = config.inference
     wanted = {name for route in config.routes for name in route.run}
     executor = LocalExecutor(

@@ -52,7 +52,7 @@ class Patience:
     """
 
     first: float = 1
-    longest: float = 30
+    longest: float = 10
     settled_after: float = 10
     ending: float = 30
 

@@ -40,6 +40,7 @@ def index(folder: Path) -> None:
     from dicom_node.store.database import Database
     from dicom_node.studies.indexing import Indexer
 
+    os.nice(5)  # as the coordinator does under the supervisor
     stop = _until_terminated()
     set_up_logging("index", json=True)
     database = Database(f"sqlite:///{folder / 'node.sqlite3'}")

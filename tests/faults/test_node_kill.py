@@ -116,6 +116,7 @@ def _kill_at_random_moments(
     node: Node,
     modality: Modality,
     kill: Callable[[], object],
+    runs: Callable[[], object],
     longest_wait: float,
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
@@ -123,6 +124,7 @@ def _kill_at_random_moments(
     moments = random.Random(seed)
     pause = threading.Event()
     for _ in range(_KILLS):
+        wait_for("the victim's start", runs, 60)
         pause.wait(moments.uniform(0, longest_wait))
         kill()
         for file in tuple(modality.acknowledged):
@@ -144,7 +146,11 @@ def test_a_role_killed_ten_times_loses_and_doubles_nothing(
         killed: list[int] = []
         with Modality(node, films, pause=2).sending() as modality:
             _kill_at_random_moments(
-                node, modality, lambda: killed.append(node.kill_role(role)), longest_wait=8
+                node,
+                modality,
+                kill=lambda: killed.append(node.kill_role(role)),
+                runs=lambda: node.pid_of(role),
+                longest_wait=8,
             )
             wait_for("every film's acknowledgement", lambda: modality.done, 180)
         assert len(set(killed)) == _KILLS
@@ -168,6 +174,8 @@ def test_a_node_killed_ten_times_loses_and_doubles_nothing(
             node.start()
 
         with Modality(node, films, pause=2).sending() as modality:
-            _kill_at_random_moments(node, modality, power_cut, longest_wait=10)
+            _kill_at_random_moments(
+                node, modality, kill=power_cut, runs=lambda: True, longest_wait=10
+            )
             wait_for("every film's acknowledgement", lambda: modality.done, 180)
         _assert_nothing_was_lost_or_doubled(node, pacs, films)

@@ -19,6 +19,7 @@ from tests.integration.receiver_process import receiver_process
 from tests.integration.test_receive_dcmtk import Running, echoed, send_raw, start, unfinished
 from tests.peers.dcmtk import echoscu
 from tests.peers.ports import wait_for
+from tests.peers.scripted import RELEASE, associate_request, connected, read_pdu
 from tests.unit.receive.encoded import CT, EXPLICIT, SOP, command, data_set, pdu, pdv
 
 ANYONE = ("-aec", "AINODE")
@@ -27,46 +28,6 @@ ANYONE = ("-aec", "AINODE")
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     yield from start(tmp_path, promiscuous=True, acse_timeout=1, network_timeout=1)
-
-
-def item(kind: int, data: bytes) -> bytes:
-    return struct.pack(">BxH", kind, len(data)) + data
-
-
-def associate_request(calling: bytes = b"XR", called: bytes = b"AINODE") -> bytes:
-    """An A-ASSOCIATE-RQ for CT in explicit VR, context 1 (PS3.8 section 9.3.2)."""
-    context = b"\x01\0\0\0" + item(0x30, CT.encode()) + item(0x40, EXPLICIT.encode())
-    user = item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3.4")
-    body = (
-        struct.pack(">HH", 1, 0)
-        + called.ljust(16)
-        + calling.ljust(16)
-        + bytes(32)
-        + item(0x10, b"1.2.840.10008.3.1.1.1")
-        + item(0x20, context)
-        + item(0x50, user)
-    )
-    return struct.pack(">BxI", 1, len(body)) + body
-
-
-RELEASE = b"\x05\0\0\0\0\x04\0\0\0\0"
-
-
-def read_pdu(connection: socket.socket) -> bytes:
-    """One PDU, or b"" at the end of the stream."""
-    data = b""
-    while len(data) < 6 or len(data) < 6 + int.from_bytes(data[2:6], "big"):
-        piece = connection.recv(1 if len(data) < 6 else 65536)
-        if not piece:
-            return b""
-        data += piece
-    return data
-
-
-@contextlib.contextmanager
-def connected(port: int) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        yield connection
 
 
 def image() -> bytes:
