@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long",
         action="store_true",
-        help="fault and fuzz tests for as long as before a release: an hour instead of minutes",
+        help="fault and fuzz tests for as long as before a release (some twenty minutes)",
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -67,7 +69,7 @@ def store(settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]) -> Ite
     wanted = sorted({(item.sop_class_uid, item.transfer_syntax_uid or "") for item in objects})
     # a context each, as the acceptor chooses only one transfer syntax of a context
     ae.requested_contexts = [build_context(uid, syntax or _UNCOMPRESSED) for uid, syntax in wanted]
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    association = _associate(ae, peer)
     if not association.is_established:
         why = _not_established(association)
         for item in objects:
@@ -85,7 +87,7 @@ def echo(settings: ScuSettings, peer: Peer) -> str | None:
     """C-ECHO a peer; returns None when it answers, else why not."""
     ae = _ae(settings)
     ae.requested_contexts = VerificationPresentationContexts
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    association = _associate(ae, peer)
     if not association.is_established:
         return _not_established(association)
     try:
@@ -104,6 +106,27 @@ def _ae(settings: ScuSettings) -> AE:
     ae.dimse_timeout = settings.dimse_timeout
     ae.network_timeout = settings.dimse_timeout
     return ae
+
+
+class _Answers(Queue[Any]):
+    """Incoming messages that only one who waits for an answer may take.
+
+    pynetdicom's association has a thread that looks here for requests, and pauses while
+    `send_c_store` waits for its answer. The pause has a gap: it counts as paused just before it
+    goes on, and on a busy machine takes the answer, which is then waited for until the time-out.
+    As the requestor of storage and echo we serve no requests, so it finds nothing.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if not block:
+            raise Empty
+        return super().get(block, timeout)
+
+
+def _associate(ae: AE, peer: Peer) -> Association:
+    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    association.dimse.msg_queue = _Answers()
+    return association
 
 
 def _store_one(association: Association, item: Outgoing) -> Answer:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pynetdicom.association import Association
 
 from dicom_node.delivery import Outgoing, ScuSettings, Verdict, echo, store
 from dicom_node.delivery.folder import files_in, send_files
@@ -49,6 +51,34 @@ def test_orthanc_has_what_was_sent(orthanc: Orthanc, image: Outgoing) -> None:
     again = list(store(US, peer(orthanc.dicom_port), [image]))
     assert again[0].verdict is Verdict.SENT
     assert len(orthanc.instances()) == 1
+
+
+class _NeverPauses:
+    """An Event that does not hold up pynetdicom's thread: the widest possible gap of its pause."""
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return True
+
+
+def test_no_answer_is_lost_to_the_thread_of_the_association(
+    orthanc: Orthanc, image: Outgoing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Association.__init__
+
+    def never_pausing(self: Association, *arguments: Any, **named: Any) -> None:
+        make(self, *arguments, **named)
+        self._reactor_checkpoint = _NeverPauses()
+
+    monkeypatch.setattr(Association, "__init__", never_pausing)
+    monkeypatch.setattr(
+        Association, "_is_paused", property(lambda _: True, lambda _, value: None), raising=False
+    )
+    answers = list(store(US, peer(orthanc.dicom_port), [image] * 20))
+    assert [answer.verdict for answer in answers] == [Verdict.SENT] * 20
 
 
 def test_a_peer_that_is_down_is_told_apart(image: Outgoing) -> None:
