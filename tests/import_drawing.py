@@ -1,4 +1,4 @@
-"""Draws which package imports which: `python -m tests.import_drawing` rewrites docs/architecture.md."""
+"""Draws who imports whom: `python -m tests.import_drawing` rewrites docs/architecture.md."""
 
 from __future__ import annotations
 

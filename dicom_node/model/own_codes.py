@@ -29,6 +29,8 @@ PREDICTION_SET: Final = _own("prediction-set", "Member of conformal prediction s
 COVERAGE: Final = _own("coverage", "Coverage of conformal prediction set")
 CALIBRATED: Final = _own("calibrated", "Calibrated class probability")
 
+BELONGS_TO: Final = _own("belongs-to", "Measurement that this belongs to")
+
 REASON: Final = _own("not-eval-reason", "Reason why not evaluated")
 SIDE_SOURCE: Final = _own("side-source", "Source of laterality")
 

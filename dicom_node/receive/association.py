@@ -26,6 +26,7 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, P_DATA
 
+from dicom_node.logs import error_facts
 from dicom_node.receive.commitment import PROCESSING_FAILURE
 from dicom_node.receive.contexts import COMMITMENT, NOT_STORAGE, contexts_for
 from dicom_node.receive.desk import KEPT, Desk, caller_of
@@ -75,7 +76,7 @@ class StreamingAssociation(Association):
         except (OSError, InvalidEventError) as error:
             self._broken = self._broken or f"the connection broke ({type(error).__name__})"
         except Exception as error:  # noqa: BLE001 - one association must not end the receiver
-            _log.error("association_failed", error=type(error).__name__)
+            _log.error("association_failed", **error_facts(error))
             self._broken = f"an error of the receiver ({type(error).__name__})"
         finally:
             self._end()

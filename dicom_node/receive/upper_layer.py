@@ -46,6 +46,8 @@ class SteppedDul(DULServiceProvider):
         """
         try:
             decoded, event = self._decode_pdu(bytearray(with_readable_titles(pdu)))
+            # the state machine does this when it is too late to abort
+            decoded.to_primitive()
         except Exception as error:  # noqa: BLE001 - hostile bytes raise anything; it is aborted
             raise ProtocolError(f"its PDU cannot be decoded ({type(error).__name__})") from None
         self._recv_pdu.put(decoded)

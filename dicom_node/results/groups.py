@@ -17,7 +17,6 @@ from highdicom.sr import (
     ContentSequence,
     FindingSite,
     MeasurementsAndQualitativeEvaluations,
-    NumContentItem,
     QualitativeEvaluation,
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
@@ -40,6 +39,7 @@ from dicom_node.model.findings import (
     Subject,
 )
 from dicom_node.model.own_codes import (
+    BELONGS_TO,
     CALIBRATED,
     COVERAGE,
     PREDICTION_SET,
@@ -117,7 +117,7 @@ def _group(
             if is_uncertain(item):
                 measurements += _probabilities(item)
         elif isinstance(item, Measurement):
-            measurements.append(_measurement(item))
+            measurements += _measurement(item)
         elif isinstance(item, NotEvaluated):
             finding = codes.SCT.NotEvaluated
             evaluations.append(QualitativeEvaluation(concept(REASON), concept(item.reason)))
@@ -195,34 +195,41 @@ def _percent(name: PydicomCode, probability: float) -> NumericItem:
     return NumericItem(name, _round(100 * probability), PERCENT, method=concept(CALIBRATED))
 
 
-def _measurement(item: Measurement) -> NumericItem:
-    unit = concept(item.unit)
+def _measurement(item: Measurement) -> list[NumericItem]:
+    """The value, then its normal range and its standard deviation as numbers of their own.
+
+    TID 310 has the latter below the value; PixelMed's validator, which IHE uses, refuses every
+    number there (its row 9 of TID 300 takes any of them for another measurement, "INFERRED
+    FROM"). Beside the value, each names the measurement that it belongs to.
+    """
     number = NumericItem(
         concept(item.concept),
         _round(item.value),
-        unit,
+        concept(item.unit),
         derivation=None if item.derivation is None else concept(item.derivation),
     )
-    extra: list[ContentItem] = []
-    low, high = item.normal_range or (None, None)
-    for name, limit in (
-        (codes.SCT.NormalRangeLowerLimit, low),
-        (codes.SCT.NormalRangeUpperLimit, high),
-    ):
-        if limit is not None:
-            extra.append(NumContentItem(name, _round(limit), unit, relationship_type=_PROPERTY))
-    if item.uncertainty is not None:
-        spread = NumContentItem(
-            _UNCERTAINTY, _round(item.uncertainty), unit, relationship_type=_PROPERTY
-        )
-        derivation = CodeContentItem(
-            codes.DCM.Derivation, codes.SCT.StandardDeviation, relationship_type=_MOD
-        )
-        _append(spread, [derivation])
-        extra.append(spread)
     if item.method:
-        extra.append(_text(codes.DCM.Comment, item.method, _PROPERTY))
-    _append(number[0], extra)
+        _append(number[0], [_text(codes.DCM.Comment, item.method, _PROPERTY)])
+    low, high = item.normal_range or (None, None)
+    about = [
+        _about(item, name, limit)
+        for name, limit in (
+            (codes.SCT.NormalRangeLowerLimit, low),
+            (codes.SCT.NormalRangeUpperLimit, high),
+        )
+        if limit is not None
+    ]
+    if item.uncertainty is not None:
+        about.append(_about(item, _UNCERTAINTY, item.uncertainty, codes.SCT.StandardDeviation))
+    return [number, *about]
+
+
+def _about(
+    item: Measurement, name: PydicomCode, value: float, derivation: PydicomCode | None = None
+) -> NumericItem:
+    number = NumericItem(name, _round(value), concept(item.unit), derivation=derivation)
+    whose = CodeContentItem(concept(BELONGS_TO), concept(item.concept), _MOD)
+    _append(number[0], [whose])
     return number
 
 

@@ -28,6 +28,7 @@ from dicom_node.errors import ReportError
 from dicom_node.results.coded import concept, local_scheme_items
 from dicom_node.results.groups import algorithm_identification, measurement_groups
 from dicom_node.results.origin import Origin, restrictions
+from dicom_node.results.procedures import procedure_reported
 
 TITLE: Final = PydicomCode("126000", "DCM", "Imaging Measurement Report")
 
@@ -59,6 +60,7 @@ def build_sr(origin: Origin) -> Dataset:
             instance_number=1,
             is_complete=True,
             is_verified=False,
+            performed_procedure_codes=[concept(origin.findings.procedure)],
             **origin.equipment(),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -88,7 +90,7 @@ def _content(origin: Origin) -> MeasurementReport:
     )
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer),
-        procedure_reported=concept(findings.procedure),
+        procedure_reported=procedure_reported(findings.procedure, origin.sources.first),
         imaging_measurements=measurement_groups(origin) or [_whole(origin)],
         title=TITLE,
     )

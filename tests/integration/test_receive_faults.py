@@ -248,3 +248,14 @@ def test_two_receivers_share_a_port(tmp_path: Path) -> None:
                 assert association.is_established
                 association.release()
         assert echoed(one.port, *ANYONE)
+
+
+def test_an_abort_from_an_undefined_source_ends_the_association_only(running: Running) -> None:
+    with connected(running.port) as peer:
+        peer.sendall(associate_request())
+        read_pdu(peer)
+        peer.sendall(b"\x07\0\0\0\0\x04\0\0\x09\0")
+        assert read_pdu(peer)[0] == 7
+    wait_for("the event", lambda: running.events)
+    assert "cannot be decoded" in running.events[0].reason
+    assert echoed(running.port, *ANYONE)

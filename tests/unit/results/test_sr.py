@@ -14,7 +14,14 @@ from pydicom.sr.codedict import codes
 from dicom_node.errors import ReportError
 from dicom_node.model.codes import Code
 from dicom_node.model.findings import Classification, Findings, Measurement, Side
-from dicom_node.model.own_codes import COVERAGE, KL_2, PREDICTION_SET, REASON, WRONG_VIEW
+from dicom_node.model.own_codes import (
+    BELONGS_TO,
+    COVERAGE,
+    KL_2,
+    PREDICTION_SET,
+    REASON,
+    WRONG_VIEW,
+)
 from dicom_node.results import build_report
 from tests.unit.results import samples
 
@@ -120,15 +127,36 @@ def test_a_measurement_reads_back_with_unit_uncertainty_and_range() -> None:
     findings = samples.vertebrae(headers)
     item = next(i for i in findings.items if isinstance(i, Measurement))
     group = groups(sr_of(findings, headers))[0]
-    number = group.get_measurements()[0]
-    assert (number.name.value, number.unit.value) == (item.concept.value, "mg/cm3")
+    numbers = {(n.name.value, n.name.scheme_designator): n for n in group.get_measurements()}
+    number = numbers[(item.concept.value, item.concept.scheme)]
+    assert number.unit.value == "mg/cm3"
     assert number.value == pytest.approx(item.value)
-    parts = {c.name.value: c for c in number[0].ContentSequence}
-    assert parts["385524004"].value == 120  # Normal Range Lower Limit
-    assert parts["371884006"].value == pytest.approx(11.3)  # measurement uncertainty
-    assert parts["371884006"].unit.value == "mg/cm3"
-    assert parts["371884006"].ContentSequence[0].value == codes.SCT.StandardDeviation
-    assert parts["121106"].value == item.method
+    assert [c.value for c in number[0].ContentSequence] == [item.method]
+    low = numbers[(codes.SCT.NormalRangeLowerLimit.value, "SCT")]
+    spread = numbers[("371884006", "SCT")]  # +/-, range of measurement uncertainty
+    assert (low.value, low.unit.value) == (120, "mg/cm3")
+    assert (spread.value, spread.unit.value) == (pytest.approx(11.3), "mg/cm3")
+    assert spread.derivation == codes.SCT.StandardDeviation
+    for about in (low, spread):
+        whose = [c.value for c in about[0].ContentSequence if c.name.value == BELONGS_TO.value]
+        assert [(w.value, w.scheme_designator) for w in whose] == [
+            (item.concept.value, item.concept.scheme)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("modality", "reported"),
+    [("CT", ("25045-6", "LN")), ("DX", ("363679005", "SCT")), ("XX", ("363679005", "SCT"))],
+)
+def test_the_procedure_reported_is_of_the_templates_group(
+    modality: str, reported: tuple[str, str]
+) -> None:
+    header = samples.knee_header(Modality=modality)
+    sr = sr_of(samples.not_evaluated(header), [header])
+    said = [i.value for i in sr.content[0].ContentSequence if i.name == codes.DCM.ProcedureReported]
+    assert [(code.value, code.scheme_designator) for code in said] == [reported]
+    performed = sr.PerformedProcedureCodeSequence[0]
+    assert performed.CodeValue == samples.KNEE_RADIOGRAPH.value
 
 
 def test_not_evaluated_is_a_coded_result_with_its_sentence() -> None:
