@@ -62,6 +62,7 @@ def run_demo(
     else:
         wanted = []
         sources = images
+        files_in(sources)  # says what is wrong with it before anything starts
     names = {item.study_uid: item.name for item in wanted}
     with demo_pacs(work / "pacs") as pacs:
         config_file, port = _write_config(work, pacs)
