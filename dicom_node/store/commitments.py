@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from dicom_node.model.commitment import (
@@ -69,10 +69,16 @@ def requested(session: Session) -> Sequence[Commitment]:
 
 
 def due(session: Session, now: datetime) -> Sequence[Commitment]:
-    """Return the results that are due for an association of our own, oldest first."""
+    """Return the results that are due for an association of our own, oldest first.
+
+    One that was requested in the future is due, too: the clock was put back since.
+    """
     return session.scalars(
         select(Commitment)
-        .where(Commitment.state == CommitmentState.VERIFIED, Commitment.not_before <= now)
+        .where(
+            Commitment.state == CommitmentState.VERIFIED,
+            or_(Commitment.not_before <= now, Commitment.requested_at > now),
+        )
         .order_by(Commitment.id)
     ).all()
 
@@ -96,6 +102,16 @@ def verified(
     row.state = CommitmentState.VERIFIED
     committed = len(row.references) - len(row.failed)
     _record(session, row, "commitment_verified", now, committed=committed, failed=len(failed))
+
+
+def begin_report(row: Commitment, now: datetime, within: timedelta) -> bool:
+    """Take a result for an attempt of our own, for so long; False: it is not due any more."""
+    put_back = row.requested_at > now
+    if row.state != CommitmentState.VERIFIED or not (row.not_before <= now or put_back):
+        return False
+    row.requested_at = min(row.requested_at, now)
+    row.held, row.not_before = False, now + within
+    return True
 
 
 def reported(session: Session, row: Commitment, answer: str, now: datetime) -> None:

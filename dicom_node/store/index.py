@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -39,21 +39,40 @@ class Indexed(StrEnum):
     CONFLICT = "conflict"
 
 
-def add_instance(session: Session, arrival: Arrival, now: datetime) -> Indexed:
+class Batch:
+    """What the index knows of the instances that are about to be added, asked for once.
+
+    A query for each of many images costs more than to receive them.
+    """
+
+    def __init__(self, session: Session, sop_instance_uids: Collection[str]) -> None:
+        rows = session.execute(
+            select(Instance.sop_instance_uid, Instance.sha256).where(
+                Instance.sop_instance_uid.in_(sop_instance_uids)
+            )
+        )
+        self.hashes = {uid: sha256 for uid, sha256 in rows}  # noqa: C416 - typed
+        self.studies: dict[str, Study] = {}
+        self.series: dict[tuple[str, str], Series] = {}
+
+
+def add_instance(
+    session: Session, arrival: Arrival, now: datetime, batch: Batch | None = None
+) -> Indexed:
     """Index one instance; a new one makes its study receiving (again).
 
     The same SOP Instance UID with the same content changes nothing; with other content, or in
     another study, it is a conflict: the first stays, and the audit trail says so.
+
+    Args:
+        batch: Made in this session with the UIDs of all that are added in it; default: alone.
     """
     facts = arrival.facts
-    known = session.scalar(
-        select(Instance)
-        .where(Instance.sop_instance_uid == facts.sop_instance_uid)
-        .options(selectinload(Instance.study))
-    )
-    if known is not None:
-        if known.sha256 == arrival.sha256:
-            return Indexed.DUPLICATE
+    batch = batch or Batch(session, [facts.sop_instance_uid])
+    known = batch.hashes.setdefault(facts.sop_instance_uid, "")
+    if known == arrival.sha256:
+        return Indexed.DUPLICATE
+    if known:
         audit.record(
             session,
             now,
@@ -61,15 +80,21 @@ def add_instance(session: Session, arrival: Arrival, now: datetime) -> Indexed:
             study_uid=facts.study_instance_uid,
             peer=facts.sender,
             sop_instance_uid=facts.sop_instance_uid,
-            kept=known.sha256,
+            kept=known,
             set_aside=arrival.sha256,
         )
         return Indexed.CONFLICT
-    study = _study(session, arrival, now)
+    batch.hashes[facts.sop_instance_uid] = arrival.sha256
+    study_uid, series_uid = facts.study_instance_uid, facts.series_instance_uid
+    if study_uid not in batch.studies:
+        batch.studies[study_uid] = _study(session, arrival, now)
+    study = batch.studies[study_uid]
+    if (study_uid, series_uid) not in batch.series:
+        batch.series[study_uid, series_uid] = _series(session, study, series_uid)
     session.add(
         Instance(
             study=study,
-            series=_series(session, study, facts.series_instance_uid),
+            series=batch.series[study_uid, series_uid],
             sop_instance_uid=facts.sop_instance_uid,
             sop_class_uid=facts.sop_class_uid,
             transfer_syntax_uid=facts.transfer_syntax_uid,
@@ -80,7 +105,6 @@ def add_instance(session: Session, arrival: Arrival, now: datetime) -> Indexed:
             attributes=dict(facts.attributes),
         )
     )
-    session.flush()
     return Indexed.NEW
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from dicom_node.errors import TransitionError
-from dicom_node.model.states import DeliveryState, JobState
+from dicom_node.model.states import DeliveryState, JobState, StudyState
 from dicom_node.store import audit
 from dicom_node.store.tables import Delivery, FindingRow, Instance, Job, Report, Study
 
@@ -65,7 +65,9 @@ class JobResult:
 def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job | None:
     """Queue a job unless the same pipeline has the same images already; returns it if new.
 
-    A route that was added since may name more peers: those get the existing reports too.
+    A route that was added since may name more peers: those get the existing reports too. A job
+    that still waits takes the images as they are now: a late image gives the radiologist one
+    report, not an outdated one before it.
     """
     known = session.scalar(
         select(Job).where(
@@ -77,48 +79,57 @@ def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job |
     if known is not None:
         _add_peers(session, known, new.peers, now)
         return None
-    job = Job(
-        study=study,
-        pipeline=new.pipeline,
-        version=new.version,
-        input_key=new.input_key,
-        state=JobState.QUEUED,
-        inputs=list(new.inputs),
-        peers=list(new.peers),
-        reason=new.reason,
-        rejection=dict(new.rejection) if new.rejection else None,
-        queued_at=now,
-        attempts=0,
+    waiting = session.scalar(
+        select(Job)
+        .where(
+            Job.study_id == study.id,
+            Job.pipeline == new.pipeline,
+            Job.state == JobState.QUEUED,
+            Job.attempts == 0,
+        )
+        .with_for_update(skip_locked=True)
     )
+    job = waiting or Job(study=study, pipeline=new.pipeline, state=JobState.QUEUED, attempts=0)
+    job.version = new.version
+    job.input_key = new.input_key
+    job.inputs = list(new.inputs)
+    job.peers = list(new.peers)
+    job.reason = new.reason
+    job.rejection = dict(new.rejection) if new.rejection else None
+    job.queued_at = now
     session.add(job)
     session.flush()
     audit.record(
         session,
         now,
-        "job_queued",
+        "job_queued" if waiting is None else "job_images_changed",
         study_uid=study.study_instance_uid,
         job_id=job.id,
         pipeline=new.pipeline,
         reason=new.reason,
         images=len(new.inputs),
     )
-    return job
+    return job if waiting is None else None
 
 
 def claim(session: Session, worker: str, now: datetime, lease: timedelta) -> Job | None:
     """Take the oldest job that is due; the claim must be renewed within the lease.
 
+    A study that a late image has reopened must settle and be routed again first.
     `started_at` is that of the first attempt: every attempt's objects bear the same time.
     """
     job = session.scalar(
         select(Job)
+        .join(Job.study)
         .where(
             Job.state == JobState.QUEUED,
             or_(Job.not_before.is_(None), Job.not_before <= now),
+            Study.state == StudyState.SETTLED,
+            Study.routed_revision == Study.revision,
         )
         .order_by(Job.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=Job, skip_locked=True)
     )
     if job is None:
         return None

@@ -10,9 +10,10 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 
+from dicom_node.model.events import ReceiveKind
 from dicom_node.model.states import DeliveryState
 from dicom_node.store import outbox
-from dicom_node.store.tables import Delivery, Instance, Job, Report, Study
+from dicom_node.store.tables import AuditEvent, Delivery, Instance, Job, Report, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,18 @@ class SpoolCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusalLine:
+    """What a caller was refused, and how often; `reason` says what to do."""
+
+    kind: str
+    calling_ae: str
+    address: str
+    reason: str
+    times: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Numbers by state; deliveries by peer, then state."""
 
@@ -103,6 +116,25 @@ def spool_counts(spool_dir: Path) -> SpoolCounts:
         return sum(1 for _ in place.iterdir()) if place.is_dir() else 0
 
     return SpoolCounts(number("inbox"), number("aside"))
+
+
+def refusals(session: Session, since: datetime, limit: int = 5) -> list[RefusalLine]:
+    """Return what callers were refused since a time, the latest first."""
+    address = AuditEvent.data["address"].as_string()
+    reason = AuditEvent.data["reason"].as_string()
+    kinds = [kind for kind in ReceiveKind if kind is not ReceiveKind.ASSOCIATION_ABORTED]
+    what = (AuditEvent.kind, AuditEvent.peer, address, reason)
+    rows = session.execute(
+        select(*what, func.count(), func.max(AuditEvent.at))
+        .where(AuditEvent.kind.in_(kinds), AuditEvent.at >= since)
+        .group_by(*what)
+        .order_by(func.max(AuditEvent.at).desc())
+        .limit(limit)
+    )
+    return [
+        RefusalLine(kind, calling or "", where or "", why or "", times, last_at)
+        for kind, calling, where, why, times, last_at in rows
+    ]
 
 
 def studies(session: Session, limit: int = 20, study_uid: str | None = None) -> list[StudyLine]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.model.states import JobState
+from dicom_node.model.states import JobState, StudyState
 from dicom_node.serve import roles
 from dicom_node.store import index, jobs, outbox
 from dicom_node.store.database import Database
@@ -54,6 +54,8 @@ class Ran:
             new = NewJob(pipeline, "1.0.0", "w", [f"{study}.1.1"], ["pacs"], "route knees")
             jobs.enqueue(session, row, new, self.clock.now())
             row.routed_revision = row.revision
+            if row.state == StudyState.RECEIVING:
+                row.state = StudyState.SETTLED
 
     def finish(self, state: JobState, statement: str) -> None:
         with self.database.write() as session:

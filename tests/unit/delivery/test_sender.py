@@ -10,7 +10,7 @@ import pytest
 
 from dicom_node.delivery import Answer, Outgoing, PeerSender, RetryStrategy, Verdict
 from dicom_node.model.peers import Peer
-from dicom_node.model.states import JobState
+from dicom_node.model.states import JobState, StudyState
 from dicom_node.store import index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewJob, NewReport
@@ -37,6 +37,7 @@ def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
     with database.write() as session:
         index.add_instance(session, index.Arrival(facts(), "x", "a", now), now)
         study = session.get_one(Study, 1)
+        study.state = StudyState.SETTLED
         jobs.enqueue(
             session, study, NewJob("kl", "1", "w", ["1.2.3.1.1"], ["pacs", "archive"], "r"), now
         )

@@ -14,10 +14,12 @@ from pynetdicom.sop_class import Verification
 from dicom_node.config import NodeConfig
 from dicom_node.demo.ports import free_port
 from dicom_node.inference.bundles import Bundle
+from dicom_node.receive import server
 from dicom_node.serve import checks, disk
 from dicom_node.serve.checks import Check, Level, check_all
 from dicom_node.serve.locks import hold_numbered
 from dicom_node.store.database import Database
+from tests.peers.certificates import make_certificates
 from tests.unit.serve.small_node import bundle, config_in
 
 
@@ -217,3 +219,26 @@ def test_a_check_that_itself_breaks_is_a_failure_and_hides_no_other(
     assert "ValueError at" in found["disk"].seen
     assert "Doe" not in found["disk"].seen
     assert found["pipeline tiny"].level is Level.OK
+
+
+def test_tls_is_looked_at_with_its_files(tmp_path: Path) -> None:
+    assert seen(config_for(tmp_path), bundle(tmp_path))["tls"].seen.startswith("off; ")
+    tls = {"port": free_port(), "certificate": "node.pem", "key": "node.key"}
+    item = seen(config_for(tmp_path, receive={"tls": tls}), bundle(tmp_path))["tls"]
+    assert item.level is Level.FAIL
+    assert "No such file" in item.seen
+    pair = make_certificates(tmp_path / "made").server
+    tls |= {"certificate": str(pair.certificate), "key": str(pair.key)}
+    item = seen(config_for(tmp_path, receive={"tls": tls}), bundle(tmp_path))["tls"]
+    assert item.level is Level.OK
+    assert str(tls["port"]) in item.seen
+
+
+def test_an_untested_pynetdicom_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seen(config_for(tmp_path), bundle(tmp_path))["pynetdicom"].level is Level.OK
+    monkeypatch.setattr(server, "pynetdicom_version", "9.9.9")
+    item = seen(config_for(tmp_path), bundle(tmp_path))["pynetdicom"]
+    assert item.level is Level.WARN
+    assert "pip install pynetdicom==" in item.fix

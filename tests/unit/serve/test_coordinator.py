@@ -101,7 +101,7 @@ def test_after_a_start_senders_get_the_quiet_time_before_anything_settles(
     assert the_study(database, "1.2.3").state == StudyState.SETTLED
 
 
-def test_a_late_image_reopens_the_study_and_the_job_is_queued_with_it(
+def test_a_late_image_reopens_the_study_and_the_job_that_waits_takes_it(
     make: Make, database: Database, spool: Spool, clock: ManualClock
 ) -> None:
     node = make()
@@ -112,7 +112,7 @@ def test_a_late_image_reopens_the_study_and_the_job_is_queued_with_it(
     assert the_study(database, "1.2.3").state == StudyState.RECEIVING
     clock.move(QUIET)
     node.settle_and_route()
-    assert [len(job.inputs) for job in all_jobs(database)] == [1, 2]
+    assert [len(job.inputs) for job in all_jobs(database)] == [2]
     assert len(events(database, "study_reopened")) == 1
 
 

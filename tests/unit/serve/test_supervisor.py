@@ -214,3 +214,10 @@ def test_each_role_is_this_program_with_its_name() -> None:
     assert list(commands["worker"])[1:] == [
         *("-m", "dicom_node", "serve", "--role", "worker", "--config", "/etc/node.yaml")
     ]
+
+
+def test_of_a_role_with_several_processes_each_is_numbered() -> None:
+    commands = role_commands({"receiver": 2, "worker": 1}, Path("/etc/node.yaml"))
+    assert list(commands) == ["receiver-0", "receiver-1", "worker"]
+    assert commands["receiver-0"] == commands["receiver-1"]
+    assert "receiver" in commands["receiver-1"]

@@ -23,7 +23,7 @@ from dicom_node.inference.jobs import JobInput, Outcome
 from dicom_node.model.findings import ImageReference, NotEvaluated
 from dicom_node.model.own_codes import NO_SUITABLE_IMAGE, WRONG_VIEW
 from dicom_node.model.pipeline import PipelineSpec
-from dicom_node.model.states import JobState
+from dicom_node.model.states import JobState, StudyState
 from dicom_node.serve.worker import Worker, WorkerSettings
 from dicom_node.store import index, jobs, outbox
 from dicom_node.store.database import Database
@@ -97,6 +97,8 @@ class Node:
     def queue(self, *inputs: str, **changes: Any) -> None:
         with self.database.write() as session:
             study = session.scalars(select(Study)).one()
+            if study.state == StudyState.RECEIVING:
+                study.state = StudyState.SETTLED
             new = NewJob("tiny", "1", "w", list(inputs), ["pacs"], "route knees", **changes)
             assert jobs.enqueue(session, study, new, self.clock.now()) is not None
 

@@ -49,6 +49,8 @@ def queued(database: Database, clock: ManualClock, **changes: object) -> int | N
     )
     with database.write() as session:
         study = session.scalars(select(Study)).one()
+        if study.state == StudyState.RECEIVING:
+            study.state = StudyState.SETTLED
         job = jobs.enqueue(session, study, new, clock.now())
         return job.id if job else None
 
@@ -127,7 +129,10 @@ def test_a_job_is_queued_once_for_the_same_images(database: Database) -> None:
     arrive(database, clock)
     assert queued(database, clock) is not None
     assert queued(database, clock) is None
-    assert queued(database, clock, inputs=["1.2.3.1.1", "1.2.3.1.2"]) is not None
+    assert queued(database, clock, pipeline="other") is not None
+    with database.write() as session:
+        assert jobs.claim(session, "w0", clock.now(), LEASE) is not None
+    assert queued(database, clock) is None
     assert queued(database, clock, weights_sha256="other") is not None
 
 
@@ -215,3 +220,30 @@ def test_a_delivery_that_failed_can_be_sent_again(database: Database) -> None:
             "report_retried",
             "report_sent",
         }
+
+
+def test_a_job_that_waits_takes_the_images_of_the_study_as_it_is_now(database: Database) -> None:
+    clock = ManualClock()
+    arrive(database, clock)
+    first = queued(database, clock)
+    arrive(database, clock, sop="1.2.3.1.2")
+    with database.write() as session:
+        assert jobs.claim(session, "w0", clock.now(), LEASE) is None, "its study is receiving"
+    assert queued(database, clock, inputs=["1.2.3.1.1", "1.2.3.1.2"]) is None
+    with database.write() as session:
+        job = jobs.claim(session, "w0", clock.now(), LEASE)
+        assert job is not None
+        assert (job.id, len(job.inputs)) == (first, 2)
+        assert jobs.claim(session, "w0", clock.now(), LEASE) is None
+    assert "job_images_changed" in kinds(database)
+
+
+def test_a_job_that_has_begun_keeps_its_images_and_a_second_one_follows(database: Database) -> None:
+    clock = ManualClock()
+    arrive(database, clock)
+    first = queued(database, clock)
+    with database.write() as session:
+        assert jobs.claim(session, "w0", clock.now(), LEASE) is not None
+    arrive(database, clock, sop="1.2.3.1.2")
+    second = queued(database, clock, inputs=["1.2.3.1.1", "1.2.3.1.2"])
+    assert second not in (None, first)

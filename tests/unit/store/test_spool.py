@@ -13,6 +13,7 @@ import pytest
 
 from dicom_node.errors import SpoolError
 from dicom_node.store import incoming as incoming_module
+from dicom_node.store.files import start_write_back
 from dicom_node.store.seal import dataset_sha256, is_whole, read_seal
 from dicom_node.store.spool import Spool
 
@@ -311,3 +312,21 @@ def test_no_descriptor_is_left_open_on_a_full_disk(
         with pytest.raises(SpoolError):
             spool.incoming(HEAD)
     assert len(os.listdir("/proc/self/fd")) == before - 3
+
+
+def test_write_back_is_begun_without_harm(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    with file.open("wb", buffering=0) as stream:
+        stream.write(bytes(1000))
+        start_write_back(stream.fileno(), 0, 1000)
+        start_write_back(stream.fileno(), 500, 10**9)
+        stream.write(b"more")
+    start_write_back(10**6, 0, 1)  # no such descriptor: left to fsync to tell
+    assert file.read_bytes() == bytes(1000) + b"more"
+
+
+def test_many_moves_are_made_durable_at_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    with pytest.raises(SpoolError):
+        spool.sync([tmp_path / "not there" / "a.dcm"])
+    spool.sync([tmp_path / "a.dcm", tmp_path / "b.dcm"])
