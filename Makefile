@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT_TEST := dcmtk dicom3tools orthanc orthanc-dicomweb
+APT_TEST := dcmtk dicom3tools openssl default-jdk-headless pixelmed-apps orthanc orthanc-dicomweb
 KEEP ?=
 IMAGES ?=
 

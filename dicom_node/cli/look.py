@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
@@ -16,6 +17,7 @@ from dicom_node.cli.options import (
     database_of,
     print_json,
 )
+from dicom_node.clock import SystemClock
 from dicom_node.config import NodeConfig, load_config
 from dicom_node.errors import NodeError
 from dicom_node.model.states import JobState
@@ -31,6 +33,9 @@ from dicom_node.terminal import (
     state_text,
     studies_table,
 )
+
+_REFUSALS_OF: Final = timedelta(hours=24)
+"""What callers were refused is shown for so long."""
 
 
 def status(
@@ -51,6 +56,7 @@ def status(
     loaded = load_config(config)
     with database_of(loaded) as database, database.read() as session:
         counts = overview.counts(session)
+        refused = overview.refusals(session, SystemClock().now() - _REFUSALS_OF)
         lines = overview.studies(session, limit, study)
         events = list(audit.events_of(session, study)) if study else []
     if study and not lines:
@@ -70,6 +76,7 @@ def status(
                 "running": running,
                 "spool": spool,
                 "disk": disk,
+                "refusals": refused,
                 "counts": counts,
                 "studies": lines,
                 "events": told,
@@ -77,7 +84,7 @@ def status(
         )
         return
     if study is None:
-        for text in _summary(loaded, running, spool, disk, counts):
+        for text in _summary(loaded, running, spool, disk, counts, refused):
             console.print(text)
     if lines:
         console.print(studies_table(lines, wide=wide), crop=False)
@@ -116,6 +123,7 @@ def _summary(
     spool: overview.SpoolCounts,
     disk: DiskState,
     counts: overview.Counts,
+    refused: list[overview.RefusalLine],
 ) -> list[Text]:
     def part(numbers: dict[str, int]) -> Text:
         parts = [Text(f"{number} ").append_text(state_text(s)) for s, number in numbers.items()]
@@ -141,6 +149,15 @@ def _summary(
     lines += [studies, Text("jobs: ").append_text(part(counts.jobs))]
     for peer, numbers in counts.deliveries.items():
         lines.append(Text(f"to {peer}: ").append_text(part(numbers)))
+    for line in refused:
+        who = " ".join(filter(None, (line.calling_ae or "a caller without a title", line.address)))
+        times = "once" if line.times == 1 else f"{line.times} times"
+        lines.append(
+            Text(
+                f"refused: {who}, {times}, last {local_time(line.last_at)}: {line.reason}",
+                style="yellow",
+            )
+        )
     return lines
 
 

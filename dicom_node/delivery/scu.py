@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from queue import Empty, Queue
-from typing import Any
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -18,6 +16,7 @@ from pynetdicom.presentation import VerificationPresentationContexts, build_cont
 from pynetdicom.status import code_to_category
 
 from dicom_node.model.peers import Peer
+from dicom_node.requestor import keep_answers
 
 _UNCOMPRESSED: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
@@ -108,24 +107,9 @@ def _ae(settings: ScuSettings) -> AE:
     return ae
 
 
-class _Answers(Queue[Any]):
-    """Incoming messages that only one who waits for an answer may take.
-
-    pynetdicom's association has a thread that looks here for requests, and pauses while
-    `send_c_store` waits for its answer. The pause has a gap: it counts as paused just before it
-    goes on, and on a busy machine takes the answer, which is then waited for until the time-out.
-    As the requestor of storage and echo we serve no requests, so it finds nothing.
-    """
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        if not block:
-            raise Empty
-        return super().get(block, timeout)
-
-
 def _associate(ae: AE, peer: Peer) -> Association:
     association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
-    association.dimse.msg_queue = _Answers()
+    keep_answers(association)
     return association
 
 

@@ -14,6 +14,7 @@ from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.model.peers import Peer
 from dicom_node.receive.contexts import COMMITMENT
 from dicom_node.receive.policy import Caller
+from dicom_node.requestor import keep_answers
 
 WELL_KNOWN_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 REQUEST_ACTION: Final = 1
@@ -116,6 +117,7 @@ def report(
         ae_title=peer.ae_title,
         ext_neg=[build_role(COMMITMENT, scp_role=True)],
     )
+    keep_answers(association)
     if not association.is_established:
         if association.is_rejected:
             return "the peer rejected the association"

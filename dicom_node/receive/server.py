@@ -90,6 +90,13 @@ class Receiver:
         left = self._spool.clean_up()
         if left.kept or left.removed:
             _log.warning("unfinished_files_found", kept=left.kept, removed=left.removed)
+        if not is_tested_version():
+            _log.warning(
+                "pynetdicom_not_tested",
+                version=pynetdicom_version,
+                tested=sorted(TESTED_VERSIONS),
+                effect="its own association is run: slower, and large images need memory",
+            )
         tls = self._settings.tls
         try:
             self._listen(self._settings.port, None)
@@ -115,7 +122,7 @@ class Receiver:
         self._spool.close()
 
     def _listen(self, port: int, certificates: Certificates | None) -> None:
-        stock = self._settings.stock or pynetdicom_version not in TESTED_VERSIONS
+        stock = self._settings.stock or not is_tested_version()
         address = (self._settings.host, port)
         server: Listener | ThreadedAssociationServer | None
         try:
@@ -153,6 +160,11 @@ class Receiver:
         if not self._servers:
             raise RuntimeError("the receiver is not started")
         return int(self._servers[number].server_address[1])
+
+
+def is_tested_version() -> bool:
+    """Tell whether our association can run on the pynetdicom that is installed."""
+    return pynetdicom_version in TESTED_VERSIONS
 
 
 def _application_entity(settings: ReceiverSettings) -> AE:

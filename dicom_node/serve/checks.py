@@ -15,6 +15,7 @@ from dicom_node.delivery import ScuSettings, echo
 from dicom_node.inference.bundles import Bundle
 from dicom_node.logs import error_facts
 from dicom_node.model.peers import Peer
+from dicom_node.receive.server import TESTED_VERSIONS, is_tested_version
 from dicom_node.receive.tls import server_context
 from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.serve.locks import holders
@@ -48,6 +49,7 @@ def check_all(config: NodeConfig, bundles: Mapping[str, Bundle]) -> Iterator[Che
         ("database", partial(_database, config)),
         ("port", partial(_port, config)),
         ("tls", partial(_tls, config)),
+        ("pynetdicom", _pynetdicom),
         ("device", partial(_device, config)),
         ("routes", partial(_routes, config)),
         ("accept_from", partial(_senders, config)),
@@ -158,6 +160,19 @@ def _port_in_use(config: NodeConfig, name: str, where: str) -> Check:
     titles = ", ".join(config.node.ae_title)
     seen = f"{where} is in use by this node (process {ours[0]}); we are called {titles}"
     return Check(name, Level.OK, seen)
+
+
+def _pynetdicom() -> Check:
+    tested = ", ".join(sorted(TESTED_VERSIONS))
+    if is_tested_version():
+        return Check("pynetdicom", Level.OK, f"version {tested}, on which the receiver was tested")
+    return Check(
+        "pynetdicom",
+        Level.WARN,
+        "a version that the receiver was not tested with: it is slower, and large images need "
+        "memory",
+        f"pip install pynetdicom=={tested}",
+    )
 
 
 def _device(config: NodeConfig) -> Check:

@@ -151,10 +151,8 @@ class CommitmentDesk:
         for row_id in ids:
             with self._database.write() as session:
                 row = session.get_one(Commitment, row_id)
-                now = self._clock.now()
-                if row.state != CommitmentState.VERIFIED or row.not_before > now:
+                if not commitments.begin_report(row, self._clock.now(), _REPORTING):
                     continue
-                row.held, row.not_before = False, now + _REPORTING
             peer = self._peers.get(row.calling_ae)
             if peer is None:
                 self._give_up(row_id, "no peer has this AE title (add it to `peers`)")

@@ -11,7 +11,6 @@ from typing import Final
 
 import structlog
 from pydicom import dcmread
-from pydicom.filereader import read_file_meta_info
 
 from dicom_node.clock import Clock
 from dicom_node.errors import NodeError
@@ -70,11 +69,12 @@ class Indexer:
         received: Counter[tuple[str, str]] = Counter()
         now = self._clock.now()
         with self._database.write() as session:
+            batch = index.Batch(session, {item.facts.sop_instance_uid for item in good})
             for item in good:
                 arrival = index.Arrival(
                     item.facts, item.plan.path, item.plan.sha256, item.received_at
                 )
-                planned.append((item.plan, index.add_instance(session, arrival, now)))
+                planned.append((item.plan, index.add_instance(session, arrival, now, batch)))
                 received[item.facts.study_instance_uid, item.facts.sender] += 1
             for (study_uid, sender), number in received.items():
                 audit.record(
@@ -102,8 +102,8 @@ class Indexer:
             _log.info("instances_received", study_uid=study_uid, peer=sender, number=number)
 
     def _read(self, file: Path) -> _Read:
-        meta = read_file_meta_info(file)
         header = dcmread(file, stop_before_pixels=True)
+        meta = header.file_meta
         facts = facts_of(
             header,
             str(meta.TransferSyntaxUID),

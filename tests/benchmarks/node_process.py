@@ -46,7 +46,7 @@ def index(folder: Path) -> None:
     database = Database(f"sqlite:///{folder / 'node.sqlite3'}")
     database.migrate()
     indexer = Indexer(database, Spool(folder / "spool"), SystemClock())
-    while not stop.wait(0.2):
+    while not stop.wait(0.25):
         indexer.index_waiting()
     indexer.index_waiting()
 
