@@ -11,7 +11,9 @@ import grimp
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "architecture.md"
 _BLOCK: Final = re.compile(r"```mermaid\n.*?```", re.DOTALL)
-_SHARED: Final = frozenset({"model", "errors", "clock", "logs", "requestor", "__init__", "__main__"})
+_SHARED: Final = frozenset(
+    {"model", "errors", "clock", "logs", "requestor", "__init__", "__main__"}
+)
 """What nearly every package imports; arrows to it would hide the others."""
 
 

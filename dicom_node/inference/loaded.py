@@ -33,7 +33,7 @@ from dicom_node.model.findings import (
 )
 from dicom_node.model.pipeline import ClassificationOutput, InputKind, SaliencySpec
 from dicom_node.model.side import stated_side
-from dicom_node.model.targets import Rejection, Target
+from dicom_node.model.targets import Rejection, SeriesCandidate, SeriesChoice, Target
 
 
 class LoadedPipeline:
@@ -73,7 +73,7 @@ class LoadedPipeline:
         references: dict[ImageReference, None] = {}
         pictures: Pictures = {}
         notes: dict[str, None] = {}
-        for source in sources_of(job, self.spec.input.kind):
+        for source in sources_of(job, self.spec.input.kind, self._choose):
             items = self._evaluate(source)
             if volume:
                 items += summary_of(self.spec, items)
@@ -97,6 +97,20 @@ class LoadedPipeline:
             pictures,
             {**record_of(self._device), "weights_sha256": self.bundle.weights_sha256},
         )
+
+    def _choose(self, candidates: Sequence[SeriesCandidate]) -> SeriesChoice | None:
+        """Ask the bundle which series of the study to read; None: all of them."""
+        if self._parts.chooser is None:
+            return None
+        with self._stage("chooser"):
+            choice = self._parts.chooser(candidates)
+        if not isinstance(choice, SeriesChoice) or not 0 <= choice.index < len(candidates):
+            raise PipelineError(
+                f"pipeline {self.bundle.name}",
+                "its chooser named a series that is not there",
+                "correct the chooser",
+            )
+        return choice
 
     def _evaluate(self, source: Source) -> list[Finding]:
         if source.values is None:

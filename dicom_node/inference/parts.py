@@ -17,10 +17,11 @@ from torch import nn
 
 from dicom_node.errors import NodeError, PipelineError
 from dicom_node.inference.bundles import Bundle
-from dicom_node.model.targets import Rejection, Target
+from dicom_node.model.targets import Rejection, SeriesCandidate, SeriesChoice, Target
 
 Locator = Callable[[MetaTensor, Mapping[str, Any]], Sequence[Target | Rejection]]
 Gate = Callable[[Mapping[str, Any]], Rejection | None]
+Chooser = Callable[[Sequence[SeriesCandidate]], SeriesChoice]
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 _LOADERS: Final = frozenset({"LoadImage", "LoadImaged", "LoadImageD", "LoadImageDict"})
@@ -36,6 +37,7 @@ class Parts:
     inferer: Callable[..., Any]
     locator: Locator | None
     gate: Gate | None
+    chooser: Chooser | None = None
 
 
 def build_parts(bundle: Bundle, device: torch.device) -> Parts:
@@ -113,6 +115,7 @@ def _build(bundle: Bundle, weights: Mapping[str, torch.Tensor], device: torch.de
         inferer=part("inferer") or SimpleInferer(),
         locator=part("locator"),
         gate=part("gate"),
+        chooser=part("chooser"),
     )
 
 

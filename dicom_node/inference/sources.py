@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,22 +12,27 @@ import numpy.typing as npt
 import structlog
 
 from dicom_node.errors import ImageError
-from dicom_node.inference.files import read_file
+from dicom_node.inference.files import read_file, read_header
 from dicom_node.inference.jobs import JobInput
+from dicom_node.inference.planes import planes_of
 from dicom_node.inference.radiograph import Radiograph, read_radiograph
-from dicom_node.inference.stack import UnfitVolumeError
+from dicom_node.inference.stack import UnfitVolumeError, stack_of
 from dicom_node.inference.volume import read_volume, windowed
 from dicom_node.model import own_codes
 from dicom_node.model.findings import ImageReference
 from dicom_node.model.instances import InstanceFacts
 from dicom_node.model.pipeline import InputKind
-from dicom_node.model.targets import Rejection
+from dicom_node.model.targets import Rejection, SeriesCandidate, SeriesChoice
 
 _log = structlog.get_logger()
 
 Pictures = dict[str, npt.NDArray[np.uint8]]
 
 _TRIED_FOR_A_PICTURE: Final = 3
+_AXIAL: Final = 0.7
+"""Cosine between the slices' normal and the body's axis."""
+
+Choose = Callable[[Sequence[SeriesCandidate]], SeriesChoice | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +81,10 @@ class _Member:
         return _reference(self.facts)
 
 
-def sources_of(job: JobInput, kind: InputKind) -> Iterator[Source]:
+def sources_of(job: JobInput, kind: InputKind, choose: Choose | None = None) -> Iterator[Source]:
     """Yield a job's images one at a time, in an order that does not depend on their arrival.
+
+    Of several series `choose` may pick the one that is read; the choice is noted for the reader.
 
     A job that routing rejected yields one source, which says so, with a picture if one can be
     made. Pixels that cannot be read make a source with a rejection, not an error.
@@ -86,7 +93,7 @@ def sources_of(job: JobInput, kind: InputKind) -> Iterator[Source]:
     if job.rejection is not None:
         yield _rejected(members, job.rejection, kind)
     elif kind is InputKind.VOLUME:
-        yield from _volumes(members)
+        yield from _volumes(members, choose)
     else:
         yield from _radiographs(members)
 
@@ -121,12 +128,36 @@ def _radiographs(members: Sequence[_Member]) -> Iterator[Source]:
             )
 
 
-def _volumes(members: Sequence[_Member]) -> Iterator[Source]:
-    series: dict[str, list[_Member]] = {}
+def _volumes(members: Sequence[_Member], choose: Choose | None) -> Iterator[Source]:
+    by_uid: dict[str, list[_Member]] = {}
     for member in members:
-        series.setdefault(member.facts.series_instance_uid, []).append(member)
-    for number, found in enumerate(series.values(), start=1):
+        by_uid.setdefault(member.facts.series_instance_uid, []).append(member)
+    series = list(by_uid.values())
+    choice = None
+    if choose is not None and len(series) > 1:
+        choice = choose([_candidate(found) for found in series])
+    if choice is not None:
+        source = _volume(series[choice.index], "")
+        yield replace(source, notes=(choice.why, *source.notes))
+        return
+    for number, found in enumerate(series, start=1):
         yield _volume(found, f"series {number}" if len(series) > 1 else "")
+
+
+def _candidate(members: Sequence[_Member]) -> SeriesCandidate:
+    attributes = members[0].facts.attributes
+    try:
+        stack = stack_of(planes_of([read_header(member.file) for member in members]))
+    except ImageError as error:
+        return SeriesCandidate(attributes, len(members), error.why)
+    return SeriesCandidate(
+        attributes,
+        len(stack.planes),
+        None,
+        stack.step,
+        stack.step * len(stack.planes),
+        bool(abs(stack.planes[0].normal[2]) > _AXIAL),
+    )
 
 
 def _volume(members: Sequence[_Member], label: str) -> Source:

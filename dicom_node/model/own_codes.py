@@ -31,6 +31,8 @@ CALIBRATED: Final = _own("calibrated", "Calibrated class probability")
 
 BELONGS_TO: Final = _own("belongs-to", "Measurement that this belongs to")
 
+SALIENCY: Final = _own("saliency", "Saliency of the image for the answer")
+
 REASON: Final = _own("not-eval-reason", "Reason why not evaluated")
 SIDE_SOURCE: Final = _own("side-source", "Source of laterality")
 
@@ -48,6 +50,10 @@ THICK_SLICES: Final = _own("slices-too-thick", "Slices too thick")
 NOT_AXIAL: Final = _own("not-axial", "Not an axial series")
 CONTRAST_GIVEN: Final = _own("contrast-given", "Contrast-enhanced image")
 IMPLAUSIBLE_HU: Final = _own("implausible-hu", "Implausible attenuation")
+FRACTURE_SUSPECTED: Final = _own("fracture-susp", "Vertebral fracture suspected")
+UNFIT_KERNEL: Final = _own("unfit-kernel", "Reconstruction kernel unfit for evaluation")
+UNFIT_VOLTAGE: Final = _own("unfit-voltage", "Tube voltage unfit for evaluation")
+OTHER_SERIES_CHOSEN: Final = _own("other-series", "Another series of the study was chosen")
 REGION_TOO_SMALL: Final = _own("region-too-small", "Region too small")
 UNREADABLE: Final = _own("unreadable", "Pixels unreadable")
 UNFIT_GEOMETRY: Final = _own("unfit-geometry", "Image geometry unfit for evaluation")
@@ -68,10 +74,12 @@ NOT_IN_CATALOGUE: Final = _own("not-in-catalogue", "Device not in the catalogue"
 DEVICE_MANUFACTURER: Final = _own("device-maker", "Manufacturer of implant")
 DEVICE_MODEL: Final = _own("device-model", "Model of implant")
 DEVICE_KIND: Final = _own("device-kind", "Kind of implant")
+DEVICE_IDENTIFIER: Final = _own("device-udi-di", "Device identifier (UDI-DI) of implant")
 
 # Bone density.
 BONE_DENSITY_CLASS: Final = _own("bone-dens-class", "Bone density class")
 TRABECULAR_BMD: Final = _own("trabecular-bmd", "Trabecular bone mineral density")
+T_SCORE: Final = _own("t-score", "T-score against the configured reference")
 TRABECULAR_REGION: Final = _own("trabecular-roi", "Trabecular region of vertebral body")
 
 OWN_CODES: Final[Mapping[str, Code]] = {

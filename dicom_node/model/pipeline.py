@@ -134,6 +134,21 @@ class Thresholds(Strict):
     last: LabelSpec
 
 
+class ResultObject(StrEnum):
+    """What a pipeline may send beside the SR and the picture, in the order of their series.
+
+    SEGMENTATION: its regions. PRESENTATION_STATE: boxes, outlines and words over the source
+    image, which a viewer can switch off. PARAMETRIC_MAP: the saliency as numbers. KEY_OBJECTS:
+    the images that matter. PDF: one page for viewers that show neither SR nor SC.
+    """
+
+    SEGMENTATION = "segmentation"
+    PRESENTATION_STATE = "presentation_state"
+    PARAMETRIC_MAP = "parametric_map"
+    KEY_OBJECTS = "key_objects"
+    PDF = "pdf"
+
+
 class PipelineSpec(Strict):
     """The whole of `configs/dicom.yaml`.
 
@@ -143,7 +158,9 @@ class PipelineSpec(Strict):
         anatomy: Body part of a subject whose locator names none.
         statement: One sentence per subject; fields in braces: {subject}, {label},
             {probability}, {set}, and the key of each measurement ({bmd}, {bmd_sd}).
-        series_number: Series Number base of the result series (SR; SC is the next).
+        series_number: Series Number of the SR; the SC has the next, then those of `objects` in
+            the order of `ResultObject`, each its own, used or not.
+        objects: What else to send beside SR and SC.
     """
 
     title: str
@@ -156,6 +173,7 @@ class PipelineSpec(Strict):
     saliency: SaliencySpec | None = None
     statement: str
     series_number: int = Field(ge=1, le=99999)
+    objects: list[ResultObject] = Field(default_factory=list)
 
 
 SummaryOutput.model_rebuild()

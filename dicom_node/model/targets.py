@@ -44,3 +44,31 @@ class Target:
     slices: tuple[int, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
     rejection: Rejection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesCandidate:
+    """One of a study's series, as its headers tell, for a bundle's chooser.
+
+    Attributes:
+        attributes: Those of its first instance.
+        problem: Why its images make no volume; None when they do.
+        spacing_mm: From slice to slice; 0 with a problem.
+        coverage_mm: From the first to the last slice, both whole; 0 with a problem.
+        axial: Whether the slices lie across the body, more or less.
+    """
+
+    attributes: Mapping[str, Any]
+    images: int
+    problem: str | None = None
+    spacing_mm: float = 0.0
+    coverage_mm: float = 0.0
+    axial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesChoice:
+    """Which of the candidates is read, and why, for the reader."""
+
+    index: int
+    why: str

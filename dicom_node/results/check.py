@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pydicom import config
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
 from dicom_node.errors import ReportError
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.results import check_tables as tables
+from dicom_node.results.check_references import (
+    Known,
+    Problems,
+    evidence,
+    references,
+    refers,
+    values_of,
+)
 from dicom_node.results.coded import coded_items, used_schemes
-from dicom_node.results.headers import COPIED, TYPE_2, numbers
+from dicom_node.results.headers import COPIED, TYPE_2
 
 _COPIED_TAGS: Final = frozenset(tag_for_keyword(keyword) for keyword in COPIED)
 
 _WRITTEN_AS_TEXT: Final = frozenset({"DA", "DS", "DT", "IS", "TM"})
 
 
-def check_object(dataset: Dataset, sources: Iterable[Dataset]) -> None:
+def check_object(
+    dataset: Dataset, sources: Iterable[Dataset], ours: Iterable[Dataset] = ()
+) -> None:
     """Refuse an object that does not meet the tables of `check_tables`.
 
     Args:
         sources: Headers of the images that it may refer to; all of its study.
+        ours: The objects of the same report, to which a key object selection may refer.
 
     Raises:
         ReportError: With what is wrong; never with a value, which may be patient data.
@@ -39,6 +49,9 @@ def check_object(dataset: Dataset, sources: Iterable[Dataset]) -> None:
             "a result object", "its SOP class is not one that we make", "report this as a defect"
         )
     problems = [problem for rule in _RULES for problem in rule(dataset, by_uid)]
+    if sop_class not in (tables.SR_CLASS, tables.SC_CLASS):
+        known = {str(made.SOPInstanceUID): made for made in ours} | by_uid
+        problems += references(dataset, known)
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ReportError(
@@ -46,10 +59,6 @@ def check_object(dataset: Dataset, sources: Iterable[Dataset]) -> None:
             "; ".join(problems[:5]) + more,
             "nothing was sent; check the pipeline's dicom.yaml, or report this as a defect",
         )
-
-
-Problems = Iterator[str]
-Known = dict[str, Dataset]
 
 
 def _attributes(dataset: Dataset, _: Known) -> Problems:
@@ -68,7 +77,7 @@ def _attributes(dataset: Dataset, _: Known) -> Problems:
 def _uids(dataset: Dataset, known: Known) -> Problems:
     for element in dataset.iterall():
         if element.VR == "UI":
-            for value in _values(element.value):
+            for value in values_of(element.value):
                 if not is_valid_uid(str(value)):
                     yield f"{element.keyword} is not a UID"
     meta = getattr(dataset, "file_meta", None)
@@ -96,7 +105,7 @@ def _fits(dataset: Dataset, tag: Any) -> Problems:
             for child in item.keys():  # noqa: SIM118
                 yield from _fits(item, child)
         return
-    for value in _values(element.value):
+    for value in values_of(element.value):
         try:
             shown = str(value) if element.VR in _WRITTEN_AS_TEXT else value
             validate_value(element.VR, shown, config.RAISE)
@@ -139,7 +148,7 @@ def _pixels(dataset: Dataset, known: Known) -> Problems:
     if list(dataset.get("ImageType") or [])[:2] != ["DERIVED", "SECONDARY"]:
         yield "ImageType does not begin with DERIVED, SECONDARY"
     for item in dataset.get("SourceImageSequence") or []:
-        yield from _refers(item, known)
+        yield from refers(item, known)
 
 
 def _pixel_lengths(dataset: Dataset) -> set[int]:
@@ -167,7 +176,7 @@ def _document(dataset: Dataset, known: Known) -> Problems:
         if _template(group) != "1501":
             yield "a Measurement Group does not name TID 1501"
         yield from _children(group, tables.GROUP_CHILDREN, "a Measurement Group")
-    yield from _evidence(dataset, known)
+    yield from evidence(dataset, known)
 
 
 def _tree(parent: Dataset) -> Problems:
@@ -194,43 +203,6 @@ def _number(item: Dataset) -> Problems:
             yield "a NUM has no unit"
 
 
-def _evidence(dataset: Dataset, known: Known) -> Problems:
-    listed = {
-        str(instance.ReferencedSOPInstanceUID)
-        for keyword in (
-            "CurrentRequestedProcedureEvidenceSequence",
-            "PertinentOtherEvidenceSequence",
-        )
-        for study in dataset.get(keyword) or []
-        for series in study.get("ReferencedSeriesSequence") or []
-        for instance in series.get("ReferencedSOPSequence") or []
-    }
-    for item in _all_items(dataset):
-        for reference in item.get("ReferencedSOPSequence") or []:
-            yield from _refers(reference, known)
-            if str(reference.get("ReferencedSOPInstanceUID")) not in listed:
-                yield "an image is referred to and not listed as evidence"
-
-
-def _refers(reference: Dataset, known: Known) -> Problems:
-    source = known.get(str(reference.get("ReferencedSOPInstanceUID")))
-    if source is None:
-        yield "an image is referred to that is not a source"
-        return
-    if reference.get("ReferencedSOPClassUID") != source.SOPClassUID:
-        yield "a reference names another SOP class than the source has"
-    frames = (numbers(source, "NumberOfFrames", 1) or (1,))[0]
-    for frame in _values(reference.get("ReferencedFrameNumber")):
-        if not 1 <= int(frame) <= frames:
-            yield "a reference names a frame that the source has not"
-
-
-def _all_items(parent: Dataset) -> Iterator[Dataset]:
-    for item in parent.get("ContentSequence") or []:
-        yield item
-        yield from _all_items(item)
-
-
 def _children(item: Dataset, wanted: dict[str, tuple[str, str]], where: str) -> Problems:
     for name, code in wanted.items():
         if not _named(item, code):
@@ -255,12 +227,6 @@ def _code(item: Dataset, keyword: str) -> tuple[str, str]:
     if not sequence:
         return "", ""
     return str(sequence[0].get("CodeValue")), str(sequence[0].get("CodingSchemeDesignator"))
-
-
-def _values(value: Any) -> list[Any]:
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
 
 
 def _empty(dataset: Dataset, keyword: str) -> bool:

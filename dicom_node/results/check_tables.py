@@ -1,8 +1,9 @@
 """What every object must have, as tables for `check`.
 
-Sources: PS3.3 A.8.1 (Secondary Capture Image IOD), A.35.3 (Comprehensive SR IOD) with their
-modules' types; PS3.3 Table A.35.3-2 (relationships); PS3.16 TID 1500, 1501, 1004, 4019; IHE AI
-Results 6.5.3.1.
+Sources: PS3.3 A.8.1 (Secondary Capture Image IOD), A.33.1 (Grayscale Softcopy Presentation
+State), A.35.3 (Comprehensive SR), A.35.4 (Key Object Selection), A.45.1 (Encapsulated PDF), A.51
+(Segmentation), A.75 (Parametric Map) with their modules' types; PS3.3 Table A.35.3-2
+(relationships); PS3.16 TID 1500, 1501, 1004, 4019; IHE AI Results 6.5.3.1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from typing import Final
 
 SR_CLASS: Final = "1.2.840.10008.5.1.4.1.1.88.33"
 SC_CLASS: Final = "1.2.840.10008.5.1.4.1.1.7"
+SEG_CLASS: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+PR_CLASS: Final = "1.2.840.10008.5.1.4.1.1.11.1"
+PM_CLASS: Final = "1.2.840.10008.5.1.4.1.1.30"
+KO_CLASS: Final = "1.2.840.10008.5.1.4.1.1.88.59"
+PDF_CLASS: Final = "1.2.840.10008.5.1.4.1.1.104.1"
 
 COMMON_TYPE_1: Final = (
     "SOPClassUID",
@@ -25,13 +31,34 @@ COMMON_TYPE_1: Final = (
     "SoftwareVersions",
     "SeriesDescription",
     "ContributingEquipmentSequence",
-    "ContentDate",
-    "ContentTime",
 )
+
+_CONTENT: Final = ("ContentDate", "ContentTime")
+
+_FRAMES: Final = (
+    "DeviceSerialNumber",
+    "ImageType",
+    "ContentLabel",
+    "FrameOfReferenceUID",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "DimensionOrganizationSequence",
+    "DimensionIndexSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "PixelData",
+)
+"""Of the multi-frame images (PS3.3 C.7.6.16, C.7.6.17)."""
 
 TYPE_1: Final = {
     SR_CLASS: (
         *COMMON_TYPE_1,
+        *_CONTENT,
         "CompletionFlag",
         "VerificationFlag",
         "ValueType",
@@ -43,6 +70,7 @@ TYPE_1: Final = {
     ),
     SC_CLASS: (
         *COMMON_TYPE_1,
+        *_CONTENT,
         "ConversionType",
         "ImageType",
         "SourceImageSequence",
@@ -57,11 +85,50 @@ TYPE_1: Final = {
         "PlanarConfiguration",
         "PixelData",
     ),
+    SEG_CLASS: (*COMMON_TYPE_1, *_CONTENT, *_FRAMES, "SegmentSequence", "ReferencedSeriesSequence"),
+    PM_CLASS: (*COMMON_TYPE_1, *_CONTENT, *_FRAMES, "ContentQualification"),
+    PR_CLASS: (
+        *COMMON_TYPE_1,
+        "DeviceSerialNumber",
+        "PresentationCreationDate",
+        "PresentationCreationTime",
+        "ContentLabel",
+        "ReferencedSeriesSequence",
+        "DisplayedAreaSelectionSequence",
+        "GraphicAnnotationSequence",
+        "GraphicLayerSequence",
+        "PresentationLUTShape",
+    ),
+    KO_CLASS: (
+        *COMMON_TYPE_1,
+        *_CONTENT,
+        "ValueType",
+        "ConceptNameCodeSequence",
+        "ContinuityOfContent",
+        "ContentTemplateSequence",
+        "ContentSequence",
+        "CurrentRequestedProcedureEvidenceSequence",
+    ),
+    PDF_CLASS: (
+        *COMMON_TYPE_1,
+        *_CONTENT,
+        "ConversionType",
+        "BurnedInAnnotation",
+        "SourceInstanceSequence",
+        "MIMETypeOfEncapsulatedDocument",
+        "EncapsulatedDocument",
+        "EncapsulatedDocumentLength",
+    ),
 }
 
 TYPE_2: Final = {
     SR_CLASS: ("ReferencedPerformedProcedureStepSequence", "PerformedProcedureCodeSequence"),
     SC_CLASS: ("PatientOrientation",),
+    SEG_CLASS: ("ContentDescription", "ContentCreatorName", "PositionReferenceIndicator"),
+    PM_CLASS: ("ContentDescription", "ContentCreatorName", "PositionReferenceIndicator"),
+    PR_CLASS: ("ContentDescription", "ContentCreatorName"),
+    KO_CLASS: ("ReferencedPerformedProcedureStepSequence",),
+    PDF_CLASS: ("AcquisitionDateTime", "DocumentTitle", "ConceptNameCodeSequence"),
 }
 
 FIXED: Final[dict[str, dict[str, object]]] = {
@@ -80,6 +147,27 @@ FIXED: Final[dict[str, dict[str, object]]] = {
         "HighBit": 7,
         "PixelRepresentation": 0,
         "PlanarConfiguration": 0,
+    },
+    SEG_CLASS: {
+        "Modality": "SEG",
+        "SegmentationType": "BINARY",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 1,
+    },
+    PM_CLASS: {
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "ContentQualification": "RESEARCH",
+    },
+    PR_CLASS: {"Modality": "PR"},
+    KO_CLASS: {"Modality": "KO", "ValueType": "CONTAINER"},
+    PDF_CLASS: {
+        "Modality": "DOC",
+        "ConversionType": "WSD",
+        "VerificationFlag": "UNVERIFIED",
+        "MIMETypeOfEncapsulatedDocument": "application/pdf",
     },
 }
 

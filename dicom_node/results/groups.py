@@ -65,10 +65,15 @@ def measurement_groups(origin: Origin) -> list[MeasurementsAndQualitativeEvaluat
     """
     groups = []
     for index, (subject, items) in enumerate(by_subject(origin.findings.items)):
-        tracking_uid = origin.uid("tracking", str(index), subject.name)
+        tracking_uid = tracking_uid_of(origin, index, subject)
         for part in _one_question_each(items):
             groups.append(_group(origin, subject, part, tracking_uid))
     return groups
+
+
+def tracking_uid_of(origin: Origin, index: int, subject: Subject) -> str:
+    """Tracking UID of the subject that `by_subject` has at `index`; the same in all objects."""
+    return origin.uid("tracking", str(index), subject.name)
 
 
 def by_subject(items: Iterable[Finding]) -> list[tuple[Subject, list[Finding]]]:

@@ -12,6 +12,7 @@ from typing import Final
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 
 from dicom_node.errors import ReportError
@@ -96,8 +97,9 @@ _AS_BYTES: Final = frozenset(
 )
 """Texts: their bytes are the same in every transfer syntax, so even broken ones are kept."""
 
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     ValueError,
+    BytesLengthException,
     TypeError,
     NotImplementedError,
     AttributeError,
@@ -207,6 +209,13 @@ def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
             del target[tag]
 
 
+def copied(source: Dataset, keyword: str) -> DataElement | RawDataElement | None:
+    """A copy of one element of a source; None when absent or undecodable."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    return _copy(source, tag) if tag in source else None
+
+
 def _copy(source: Dataset, tag: int) -> DataElement | RawDataElement | None:
     element = source.get_item(tag)
     if isinstance(element, RawDataElement):
@@ -220,7 +229,7 @@ def _copy(source: Dataset, tag: int) -> DataElement | RawDataElement | None:
         if copied.VR == "SQ":
             for item in copied.value:
                 list(item.iterall())  # decodes: the source's byte order is not ours
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return copied
 
@@ -231,7 +240,7 @@ def offset_of(header: Dataset) -> tzinfo | None:
         text = text_of(header, "TimezoneOffsetFromUTC")
         sign = {"+": 1, "-": -1}[text[:1]]
         offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))
-    except (*_UNREADABLE, IndexError):
+    except (*UNREADABLE, IndexError):
         return None
     return timezone(sign * offset) if offset <= timedelta(hours=14) else None
 
@@ -251,7 +260,7 @@ def text_of(header: Dataset, keyword: str) -> str:
     """An element's single value as text; "" when absent, unreadable or of several values."""
     try:
         value = header.get(keyword)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
     return "" if value is None or isinstance(value, MultiValue) else str(value).strip()
 
@@ -263,6 +272,6 @@ def numbers(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | No
         values = (
             tuple(float(v) for v in value) if isinstance(value, MultiValue) else (float(value),)
         )
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return values if len(values) == count and all(map(math.isfinite, values)) else None

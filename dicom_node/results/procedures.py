@@ -26,8 +26,7 @@ refuse it still, so they get the group's general one.
 _ANY: Final[PydicomCode] = codes.SCT.ImagingProcedure
 
 _OF_CID_100: Final = frozenset(
-    (code.value, code.scheme_designator)
-    for code in (*_BY_MODALITY.values(), _ANY)
+    (code.value, code.scheme_designator) for code in (*_BY_MODALITY.values(), _ANY)
 )
 
 

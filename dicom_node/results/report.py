@@ -1,4 +1,4 @@
-"""Findings to the DICOM objects that are sent: one SR, and a picture per analysed image."""
+"""Findings to the DICOM objects that are sent: an SR, pictures, and what the pipeline asks for."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from functools import cached_property
 from io import BytesIO
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
 from dicom_node.model.findings import Finding, Findings, ImageReference
-from dicom_node.model.pipeline import InputKind, PipelineSpec
+from dicom_node.model.pipeline import InputKind, PipelineSpec, ResultObject
 from dicom_node.results.card import compose_card
 from dicom_node.results.check import check_object
+from dicom_node.results.derived import UnfitSourceError
 from dicom_node.results.headers import Sources
+from dicom_node.results.key_objects import build_key_objects
 from dicom_node.results.montage import compose_montage
 from dicom_node.results.origin import Origin
 from dicom_node.results.overlay import Composition, compose_overlay
+from dicom_node.results.parametric import build_parametric_maps
+from dicom_node.results.pdf import build_pdf
+from dicom_node.results.presentation import build_presentation_states
 from dicom_node.results.sc import build_sc
+from dicom_node.results.segmentation import build_segmentations
 from dicom_node.results.sr import build_sr
 from dicom_node.results.volume import stack_of
 
@@ -29,9 +37,20 @@ Pictures = Mapping[str, npt.NDArray[np.uint8]]
 """The displayed picture, [H, W], bright bone, of each analysed image, by `ImageReference.key`."""
 
 
+_log = structlog.get_logger()
+
+_NAMES: Final = {
+    ResultObject.SEGMENTATION: "SEG",
+    ResultObject.PRESENTATION_STATE: "PR",
+    ResultObject.PARAMETRIC_MAP: "PM",
+    ResultObject.KEY_OBJECTS: "KO",
+    ResultObject.PDF: "PDF",
+}
+
+
 @dataclass(frozen=True)
 class ReportObject:
-    """One DICOM object. `kind` is "SR" or "SC"."""
+    """One DICOM object. `kind` is "SR", "SC", "SEG", "PR", "PM", "KO" or "PDF"."""
 
     kind: str
     dataset: Dataset
@@ -54,9 +73,15 @@ class ReportObject:
 
 @dataclass(frozen=True)
 class Report:
-    """All objects of one job's findings, the SR first."""
+    """All objects of one job's findings, the SR first.
+
+    Attributes:
+        left_out: Kinds that the pipeline asks for and that its source images do not allow (a
+            broken window, no pixel spacing ...); never "SR" or "SC".
+    """
 
     objects: tuple[ReportObject, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def build_report(
@@ -72,7 +97,8 @@ def build_report(
     Args:
         sources: Headers of (at least) the images that the findings refer to.
         pictures: What the reader displays of them, on the source grid; may lack some.
-        spec: Gives the title and the Series Number (SR; the SC series has the next).
+        spec: Gives the title, the Series Number (SR; the SC series has the next) and what else
+            to make.
         zone: Zone of dates and times when the source states none; None: the machine's.
 
     Raises:
@@ -84,9 +110,35 @@ def build_report(
     made = _compositions(origin, pictures, volume=volume)
     for number, (composition, images) in enumerate(made, start=1):
         objects.append(ReportObject("SC", build_sc(origin, composition, images, number)))
-    for item in objects:
-        check_object(item.dataset, origin.sources.headers())
-    return Report(tuple(objects))
+    left_out: list[str] = []
+    shown = [item.dataset for item in objects if item.kind == "SC"]
+    for kind in ResultObject:  # their order, whatever that of the pipeline's list
+        if kind in spec.objects:
+            try:
+                more = list(_more(origin, kind, shown))
+            except UnfitSourceError as error:
+                left_out.append(_NAMES[kind])
+                _log.warning("result_object_left_out", kind=_NAMES[kind], why=error.why)
+                continue
+            objects += [ReportObject(_NAMES[kind], made) for made in more]
+    ours = [item.dataset for item in objects]
+    for dataset in ours:
+        check_object(dataset, origin.sources.headers(), ours)
+    return Report(tuple(objects), tuple(left_out))
+
+
+def _more(origin: Origin, kind: ResultObject, shown: Sequence[Dataset]) -> Iterator[Dataset]:
+    match kind:
+        case ResultObject.SEGMENTATION:
+            return build_segmentations(origin)
+        case ResultObject.PRESENTATION_STATE:
+            return build_presentation_states(origin)
+        case ResultObject.PARAMETRIC_MAP:
+            return build_parametric_maps(origin)
+        case ResultObject.KEY_OBJECTS:
+            return build_key_objects(origin, shown)
+        case ResultObject.PDF:
+            return build_pdf(origin, shown)
 
 
 def _compositions(

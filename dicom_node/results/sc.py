@@ -16,7 +16,8 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, DS, TM
 
 from dicom_node.errors import ReportError
-from dicom_node.model.findings import ImageReference, Side
+from dicom_node.model.findings import ImageReference
+from dicom_node.results.body_part import set_body_part
 from dicom_node.results.coded import concept_of
 from dicom_node.results.headers import numbers, text_of
 from dicom_node.results.origin import Origin, restrictions
@@ -36,26 +37,6 @@ _LOSSY: Final = frozenset(
 
 _CODE_STRING: Final = re.compile(r"[A-Z0-9_ ]{1,16}")
 _DIRECTION: Final = re.compile(r"[APRLHF]{1,3}")
-_UNPAIRED: Final = frozenset(
-    {
-        "ABDOMEN",
-        "CHEST",
-        "COCCYX",
-        "CSPINE",
-        "HEAD",
-        "HEART",
-        "LIVER",
-        "LSPINE",
-        "NECK",
-        "PELVIS",
-        "SKULL",
-        "SPINE",
-        "SSPINE",
-        "STERNUM",
-        "TSPINE",
-    }
-)
-"""Of the terms of PS3.16 Annex L that a pipeline may meet."""
 
 
 def build_sc(
@@ -99,7 +80,7 @@ def build_sc(
     image.DerivationDescription = _derivation(origin, composition)
     image.SourceImageSequence = [_reference(origin, reference) for reference in images]
     image["PatientOrientation"].value = _orientation(first, composition)
-    _set_body_part(origin, first, image)
+    set_body_part(origin, first, image)
     _copy_spacing(first, image, composition)
     _copy_annotation(first, image)
     _mark_lossy(first, image)
@@ -136,22 +117,6 @@ def _orientation(source: Dataset, composition: Composition) -> list[str] | None:
         return None
     sides = [str(v) for v in value]
     return sides if all(_DIRECTION.fullmatch(side) for side in sides) else None
-
-
-def _set_body_part(origin: Origin, source: Dataset, image: Dataset) -> None:
-    """Body Part Examined of the source, for hanging, and Laterality (PS3.3 C.7.3.1, type 2C).
-
-    Laterality is one for the series: R or L when all subjects lie on that side; absent when
-    the body part is known to be unpaired; else empty, which is also what "both sides" must be.
-    """
-    part = text_of(source, "BodyPartExamined")
-    if _CODE_STRING.fullmatch(part):
-        image.BodyPartExamined = part
-    sides = {item.subject.side for item in origin.findings.items}
-    if sides in ({Side.RIGHT}, {Side.LEFT}):
-        image.Laterality = sides.pop().value
-    elif sides != {Side.NONE} or part not in _UNPAIRED:
-        image.Laterality = None
 
 
 def _copy_spacing(source: Dataset, image: Dataset, composition: Composition) -> None:

@@ -11,11 +11,9 @@ from typing import Final
 
 from highdicom.sr import (
     ComprehensiveSR,
-    DeviceObserverIdentifyingAttributes,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
-    ObserverContext,
     RelationshipTypeValues,
     TextContentItem,
     TrackingIdentifier,
@@ -27,6 +25,7 @@ from pydicom.sr.coding import Code as PydicomCode
 from dicom_node.errors import ReportError
 from dicom_node.results.coded import concept, local_scheme_items
 from dicom_node.results.groups import algorithm_identification, measurement_groups
+from dicom_node.results.observer import device_observer
 from dicom_node.results.origin import Origin, restrictions
 from dicom_node.results.procedures import procedure_reported
 
@@ -78,16 +77,7 @@ def build_sr(origin: Origin) -> Dataset:
 
 def _content(origin: Origin) -> MeasurementReport:
     findings = origin.findings
-    algorithm = findings.algorithm
-    observer = ObserverContext(
-        codes.DCM.Device,
-        DeviceObserverIdentifyingAttributes(
-            uid=algorithm.device_uid,
-            name=algorithm.title,
-            manufacturer_name=algorithm.manufacturer,
-            model_name=algorithm.name,
-        ),
-    )
+    observer = device_observer(findings.algorithm)
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer),
         procedure_reported=procedure_reported(findings.procedure, origin.sources.first),

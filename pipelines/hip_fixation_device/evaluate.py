@@ -27,6 +27,7 @@ from pipelines.hip_fixation_device.data import (
     labels_of,
     read_folder,
     simulated,
+    unseen,
 )
 from pipelines.hip_fixation_device.train import evaluate
 from pipelines.transforms.calibration import expected_calibration_error, prediction_set, softmax
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--catalogue", type=Path, default=CATALOGUE)
     parser.add_argument("--phantoms", type=int, default=450)
     parser.add_argument("--seed", type=int, default=_FRESH)
+    parser.add_argument("--unseen", type=int, default=100, help="hips with metal of unseen kinds")
     parser.add_argument("--outside", type=Path, nargs="*", default=[])
     options = parser.parse_args(arguments)
     parts = build_parts(load_bundle(Path(__file__).parent, options.weights), torch.device("cpu"))
@@ -66,6 +68,14 @@ def main(arguments: list[str] | None = None) -> int:
     found = figures(logits, truth, labels, answer)
     last = len(labels) - 1
     inside = softmax(logits[truth != last] / answer.temperature)[:, last]
+    if options.data is None:
+        hips = truth < last - 2
+        images, kinds = unseen(options.unseen, options.seed + 1)
+        found["unseen"] = open_set(
+            softmax(logits[hips, :-1] / answer.temperature),
+            softmax(evaluate(parts.network, images)[:, :-1] / answer.temperature),
+            kinds,
+        )
     found["outside"] = {}
     for folder in options.outside:
         outside = softmax(evaluate(parts.network, folder_images(folder)) / answer.temperature)
@@ -117,6 +127,24 @@ def figures(
     }
 
 
+def open_set(known: Array, unknown: Array, kinds: Sequence[str]) -> dict[str, Any]:
+    """Return how devices of the catalogue are told from kinds of metal that no training saw.
+
+    The score is 1 minus the largest probability of a device; the last two columns are none and
+    other metal. A kind is taken rightly when no device of the catalogue is the answer.
+    """
+    score = [1 - p[:, :-2].max(1) for p in (known, unknown)]
+    right = unknown.argmax(1) >= unknown.shape[1] - 2
+    return {
+        "n": len(unknown),
+        "auroc": gate_figures(score[0], score[1], 0.5)["auroc"],
+        "not_called_a_device": float(right.mean()),
+        "by_kind": {
+            kind: float(right[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)
+        },
+    }
+
+
 def gate_figures(inside: Array, outside: Array, limit: float) -> dict[str, Any]:
     """Return how the gate tells AP hips (`inside`) from the rest, by the last class."""
     positive = np.r_[np.zeros(len(inside)), np.ones(len(outside))]
@@ -158,6 +186,12 @@ def table(found: dict[str, Any]) -> str:
         f"mean size {found['mean_set_size']:.2f}",
         f"gate: {found['hips_passed']:.3f} of the hips pass",
     ]
+    if "unseen" in found:
+        unknown = found["unseen"]
+        lines.append(
+            f"open set: AUROC {unknown['auroc']:.3f}; {unknown['not_called_a_device']:.3f} of "
+            f"{unknown['n']} hips with metal of unseen kinds are not called a device"
+        )
     for name, gate in {"not_ap": found["not_ap"], **found.get("outside", {})}.items():
         if gate:
             share, auroc = gate["refused"], gate["auroc"]

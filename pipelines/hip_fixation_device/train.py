@@ -2,6 +2,7 @@
 
 On simulation, or with `--data DIR [--catalogue FILE]` on a site's own images: DIR/labels.csv has
 `file`, `label` (a key of the catalogue, none, other, not_ap) and `split` (train, val; by patient).
+DIR/labels.csv may name DICOM files. `--bundle FOLDER` writes the whole bundle of these devices.
 Prints what goes into configs/inference.yaml: temperature, threshold and the gate's limit.
 """
 
@@ -31,6 +32,7 @@ from pipelines.hip_fixation_device.data import (
     read_folder,
     simulated,
 )
+from pipelines.hip_fixation_device.site_bundle import write_bundle
 from pipelines.networks.hip import HipDeviceNet
 from pipelines.transforms.calibration import fit_temperature, fit_threshold, softmax
 
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--catalogue", type=Path, default=CATALOGUE)
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders: no hips")
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "train.yaml")
+    parser.add_argument("--bundle", type=Path, help="write the bundle of the catalogue here")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -64,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         held_images, held = read_folder(options.data, labels, "val")
     else:
         labels, number = LABELS, int(settings["images"])
-        images, truth = simulated(number, seed, others, extra_not_ap=int(settings["extra_not_ap"]))
+        images, truth = simulated(number, seed, others, extra=settings["extra"])
         held_images, held = simulated(int(settings["held_out"]), seed + 1, others)
     print(f"{len(images)} images, {len(others)} real ones to choose from", flush=True)
     network = train(images, torch.from_numpy(truth), len(labels), settings)
@@ -76,7 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
     network.load_state_dict(halves)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(halves, options.out)
-    print(json.dumps(calibration(evaluate(network, held_images), held)), flush=True)
+    found = calibration(evaluate(network, held_images), held)
+    if options.bundle is not None:
+        write_bundle(options.bundle, options.catalogue, found)
+    print(json.dumps(found), flush=True)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -42,11 +43,13 @@ class HipDeviceNet(nn.Module):
             _Residual(6 * width, 8 * width, 1),
         )
         self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(8 * width, classes)
+        self.head = nn.Linear(2 * 8 * width, classes)
 
     def forward(self, image: Tensor) -> Tensor:
         mean = image.mean((1, 2, 3), keepdim=True)
         spread = image.std((1, 2, 3), keepdim=True).clamp_min(1e-4)
         features = self.features((image - mean) / spread)
-        logits: Tensor = self.head(self.dropout(features.mean((2, 3))))
+        # the mean sees the hip, the maximum a wire that fills a thousandth of the image
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+        logits: Tensor = self.head(self.dropout(pooled))
         return logits

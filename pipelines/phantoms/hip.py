@@ -1,8 +1,8 @@
 """AP hip radiographs that never were: a phantom hip with a known internal fixation device.
 
 Bones are outlines in millimetres with a bulging thickness, a cortical shell and texture; devices
-are rods and plates whose thickness is integrated along the ray (Beer-Lambert), with scatter and
-noise. A person recognises a hip and the kind of device; it is no model of a patient.
+are solids (`solids.py`), turned in space and met by the rays of a point source (Beer-Lambert), with
+scatter and noise. A person recognises a hip and the kind of device; it is no model of a patient.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipelines.phantoms.hip_devices import DEVICES, OTHER_METAL, Femur, Part, Plate, Rod
+from pipelines.phantoms.hip_devices import DEVICES, Femur
+from pipelines.phantoms.hip_other_metal import NO_DEVICE_METAL, OTHER_METAL, UNSEEN_METAL
 from pipelines.phantoms.outlines import Array, OutlineCanvas, stamp, texture
-
-_METAL: Final = 0.085
-"""Attenuation of titanium or steel per mm, against 0.012 of dense bone."""
+from pipelines.phantoms.solids import Beam, shade, turned
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,8 @@ class HipPhantom:
 
     Attributes:
         centre: (row, column) of the femoral head.
-        device: Key of the catalogue, "none", or "other" for metal that is not in it.
+        device: Key of the catalogue, "none", "other" for metal that is not in it, or a kind of
+            `hip_other_metal`.
         view: "AP", or "FROG" (the leg turned out and up).
     """
 
@@ -54,7 +54,8 @@ def hip_radiograph(
 
     Args:
         seed: Same seed and arguments: the same image.
-        device: A key of `DEVICES`, "none" or "other".
+        device: A key of `DEVICES`, "none", "other" (one of `OTHER_METAL` by chance), or a kind of
+            `hip_other_metal`.
         view: "AP" or "FROG".
     """
     rng = np.random.default_rng(seed)
@@ -69,11 +70,10 @@ def hip_radiograph(
     image = _tissue(canvas, rng) + _pelvis(canvas, rng)
     image += _femur(canvas, rng, turn)
     image += 0.045 * texture(rng, shape, spacing_mm) * np.clip(image - 0.42, 0, 0.3)
-    metal = _metal(canvas, rng, device, femur)
+    metal = _metal(canvas, rng, device, femur, turn)
     if metal is not None:
         # the ray is weakened exponentially, and scatter lifts what lies behind metal
-        shade = 1 - np.exp(-_METAL * metal)
-        image = image + (1.12 - image) * shade * rng.uniform(0.9, 1.0)
+        image = image + (1.12 - image) * (1 - np.exp(-metal)) * rng.uniform(0.9, 1.0)
     image = ndimage.gaussian_filter(image, 0.35 / spacing_mm)
     image = _expose(image, rng, spacing_mm)
     if marker:
@@ -228,37 +228,20 @@ def _femur(canvas: OutlineCanvas, rng: np.random.Generator, turn: float) -> Arra
 
 
 def _metal(
-    canvas: OutlineCanvas, rng: np.random.Generator, device: str, femur: Femur
+    canvas: OutlineCanvas, rng: np.random.Generator, device: str, femur: Femur, turn: float
 ) -> Array | None:
+    """The exponent of Beer-Lambert's law on each ray; the device turns with the leg."""
     if device == "none":
         return None
     if device == "other":
-        parts = OTHER_METAL[int(rng.integers(len(OTHER_METAL)))](femur, rng)
-    else:
-        parts = DEVICES[device](femur, rng)
-    total = np.zeros(canvas.shape)
-    for part in parts:
-        total = np.maximum(total, _thickness(canvas, part)) + 0.35 * np.minimum(
-            total, _thickness(canvas, part)
-        )
-    return total
-
-
-def _thickness(canvas: OutlineCanvas, part: Part) -> Array:
-    """Millimetres of metal along the ray."""
-    if isinstance(part, Plate):
-        line = canvas.curve(list(part.points), part.thickness / 2, soft=False)
-        return line * part.width
-    assert isinstance(part, Rod)
-    distance, share = canvas.to_segment(part.start, part.end)
-    end = part.diameter if part.end_diameter is None else part.end_diameter
-    radius = (part.diameter + (end - part.diameter) * share) / 2
-    if part.ribs:
-        length = float(np.hypot(part.end[0] - part.start[0], part.end[1] - part.start[1]))
-        radius = radius * (0.86 + 0.14 * np.cos(2 * np.pi * share * length / part.ribs))
-    inside = np.clip(radius**2 - distance**2, 0, None)
-    found: Array = 2 * np.sqrt(inside)
-    return found
+        device = str(rng.choice(list(OTHER_METAL)))
+    makers = {**DEVICES, **OTHER_METAL, **NO_DEVICE_METAL, **UNSEEN_METAL}
+    parts = makers[device](femur, rng)
+    # anteversion and leg rotation about the shaft, flexion about the table's width
+    pose = turned(np.radians(rng.normal(0, 4)), np.radians(rng.normal(0, 9)), turn)
+    source = (float(rng.normal(20, 25)), float(rng.normal(0, 30)), float(rng.uniform(900, 1100)))
+    # a harder beam is weakened less
+    return rng.uniform(0.8, 1.3) * shade(parts, canvas.x, canvas.y, Beam(pose, source))
 
 
 def _expose(image: Array, rng: np.random.Generator, spacing: float) -> Array:

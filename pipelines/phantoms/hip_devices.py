@@ -1,8 +1,8 @@
-"""Six generic kinds of internal fixation of the hip, as rods and plates in millimetres.
+"""Six generic kinds of internal fixation of the hip, as solids in millimetres; and other metal.
 
 Generic shapes from what textbooks and instructions for use have in common (angles, diameters,
-lengths); no maker's drawing was copied. Coordinates are those of `pipelines.phantoms.hip`: origin
-in the femoral head's centre, x to the inner side, y downwards.
+lengths); no maker's drawing was copied. Coordinates are those of `pipelines.phantoms.solids`:
+origin in the femoral head's centre, x to the inner side, y downwards, z to the front.
 """
 
 from __future__ import annotations
@@ -13,28 +13,9 @@ from typing import Final
 
 import numpy as np
 
+from pipelines.phantoms.solids import STEEL, Part, Plate, Point, Rod
 
-@dataclass(frozen=True)
-class Rod:
-    """A round bar from start to end; `ribs` is the pitch of a thread or blade, 0 for none."""
-
-    start: tuple[float, float]
-    end: tuple[float, float]
-    diameter: float
-    end_diameter: float | None = None
-    ribs: float = 0.0
-
-
-@dataclass(frozen=True)
-class Plate:
-    """A flat plate along a polyline, seen from its edge, with holes."""
-
-    points: tuple[tuple[float, float], ...]
-    width: float
-    thickness: float
-
-
-Part = Rod | Plate
+Maker = Callable[["Femur", np.random.Generator], list[Part]]
 
 
 @dataclass(frozen=True)
@@ -54,101 +35,128 @@ class Femur:
     lateral_x: float
 
 
-def _along(femur: Femur, offset: float, near: float, far: float) -> tuple[tuple[float, float], ...]:
+def along_neck(
+    femur: Femur, offset: float, near: float, far: float, z: float = 0.0
+) -> tuple[Point, Point]:
     """Return two points on a line parallel to the neck's axis, `offset` mm below it."""
     dx, dy = femur.neck
-    across = (-dy * -1.0, dx * -1.0)
-    base = (across[0] * offset, across[1] * offset)
+    base = (dy * offset, -dx * offset)
     return (
-        (base[0] + dx * near, base[1] + dy * near),
-        (base[0] + dx * far, base[1] + dy * far),
+        (base[0] + dx * near, base[1] + dy * near, z),
+        (base[0] + dx * far, base[1] + dy * far, z),
     )
 
 
-def _to_lateral(femur: Femur) -> float:
+def to_lateral(femur: Femur) -> float:
     """Distance along the neck's axis from the head's centre to the outer cortex."""
     return (femur.lateral_x - 2) / femur.neck[0]
 
 
+def between(start: Point, end: Point, share: float) -> Point:
+    """Return the point at a share of the way from start to end."""
+    x, y, z = (a + (b - a) * share for a, b in zip(start, end, strict=True))
+    return x, y, z
+
+
 def _nail(femur: Femur, rng: np.random.Generator, length: float, diameter: float) -> list[Part]:
     x = femur.shaft_x
-    top = (femur.trochanter[0] + 9, femur.trochanter[1] + rng.uniform(-4, 4))
-    bend = (x, 62.0)
+    top = (femur.trochanter[0] + 9, femur.trochanter[1] + rng.uniform(-4, 4), -2.0)
+    bend = (x, 62.0, 0.0)
+    # a long nail follows the femur's bow to the front
+    foot = (x + rng.normal(0, 1), 62 + length, 0.02 * length)
     return [
-        Rod(top, bend, diameter + 5, diameter + 1),
-        Rod(bend, (x + rng.normal(0, 1), 62 + length), diameter + 1, diameter),
+        Rod(top, bend, diameter + 5, diameter + 1, bore=4.0),
+        Rod(bend, foot, diameter + 1, diameter, bore=4.0),
     ]
+
+
+def _bolt(femur: Femur, y: float, diameter: float) -> Rod:
+    x = femur.shaft_x
+    return Rod((x - 18, y, 0.0), (x + 17, y, 0.0), diameter, pitch=1.75)
 
 
 def blade_nail(femur: Femur, rng: np.random.Generator) -> list[Part]:
     """Short cephalomedullary nail with one helical blade and one locking bolt."""
     parts = _nail(femur, rng, rng.uniform(95, 115), 10.5)
-    head, outer = _along(femur, rng.uniform(-2, 4), -12, _to_lateral(femur))
-    middle = (head[0] * 0.55 + outer[0] * 0.45, head[1] * 0.55 + outer[1] * 0.45)
-    x, y = femur.shaft_x, 62 + 75
+    head, outer = along_neck(femur, rng.uniform(-2, 4), -12, to_lateral(femur))
+    middle = between(head, outer, 0.45)
     return [
         *parts,
-        Rod(head, middle, 12.5, ribs=7.0),
-        Rod(middle, outer, 10.0),
-        Rod((x - 18, y), (x + 17, y), 4.6),
+        Rod(head, middle, 14.5, wings=4, bore=3.2),
+        Rod(middle, outer, 10.0, bore=3.2),
+        _bolt(femur, 62 + 75, 4.6),
     ]
 
 
 def long_nail(femur: Femur, rng: np.random.Generator) -> list[Part]:
     """Long cephalomedullary nail with one threaded lag screw."""
     parts = _nail(femur, rng, 260.0, 11.0)
-    head, outer = _along(femur, rng.uniform(-2, 4), -13, _to_lateral(femur))
-    thread = (head[0] * 0.7 + outer[0] * 0.3, head[1] * 0.7 + outer[1] * 0.3)
-    return [*parts, Rod(head, thread, 10.5, ribs=2.6), Rod(thread, outer, 10.0)]
+    head, outer = along_neck(femur, rng.uniform(-2, 4), -13, to_lateral(femur))
+    thread = between(head, outer, 0.3)
+    return [
+        *parts,
+        Rod(head, thread, 10.5, pitch=2.6, bore=3.2),
+        Rod(thread, outer, 10.0, bore=3.2),
+    ]
 
 
 def twin_nail(femur: Femur, rng: np.random.Generator) -> list[Part]:
     """Nail with two integrated screws, the lower one thinner, touching."""
     parts = _nail(femur, rng, rng.uniform(100, 125), 11.5)
-    upper = _along(femur, -2.5, -11, _to_lateral(femur))
-    lower = _along(femur, 7.0, -4, _to_lateral(femur))
-    x, y = femur.shaft_x, 62 + 82
+    upper = along_neck(femur, -2.5, -11, to_lateral(femur))
+    lower = along_neck(femur, 7.0, -4, to_lateral(femur))
     return [
         *parts,
-        Rod(upper[0], upper[1], 10.5, ribs=2.6),
-        Rod(lower[0], lower[1], 7.0, ribs=2.0),
-        Rod((x - 18, y), (x + 17, y), 5.0),
+        Rod(*upper, 10.5, pitch=2.6),
+        Rod(*lower, 7.0, pitch=2.0),
+        _bolt(femur, 62 + 82, 5.0),
     ]
 
 
 def sliding_screw(femur: Femur, rng: np.random.Generator) -> list[Part]:
     """Sliding hip screw: lag screw in a barrel, side plate with three to five screws."""
-    head, outer = _along(femur, rng.uniform(-1, 4), -13, _to_lateral(femur))
-    thread = (head[0] * 0.72 + outer[0] * 0.28, head[1] * 0.72 + outer[1] * 0.28)
-    barrel = (head[0] * 0.45 + outer[0] * 0.55, head[1] * 0.45 + outer[1] * 0.55)
+    head, outer = along_neck(femur, rng.uniform(-1, 4), -13, to_lateral(femur))
+    thread, barrel = between(head, outer, 0.28), between(head, outer, 0.55)
     holes = int(rng.integers(3, 6))
     x = femur.lateral_x - 3.5
     bottom = outer[1] + 20 + 17 * holes
-    parts: list[Part] = [
-        Rod(head, thread, 12.5, ribs=3.0),
-        Rod(thread, outer, 8.0),
-        Rod(barrel, outer, 12.6),
-        Plate(((x + 1, outer[1] - 10), (x, outer[1] + 8), (x, bottom)), 19.0, 6.0),
+    edge = ((x + 1, outer[1] - 10), (x, outer[1] + 8), (x, bottom))
+    places = [outer[1] + 22 + 16.5 * n for n in range(holes)]
+    metal = STEEL if rng.random() < 0.6 else 0.085
+    return [
+        Rod(head, thread, 12.5, pitch=3.0, bore=2.5, attenuation=metal),
+        Rod(thread, outer, 8.0, bore=2.5, attenuation=metal),
+        Rod(barrel, outer, 12.6, bore=8.0, attenuation=metal),
+        Plate(
+            edge,
+            19.0,
+            6.0,
+            holes=tuple(y - (outer[1] - 10) for y in places),
+            attenuation=metal,
+        ),
+        *(
+            Rod((x - 2.5, y, 0.0), (x + 36, y, 0.0), 4.5, pitch=1.75, attenuation=metal)
+            for y in places
+        ),
     ]
-    for n in range(holes):
-        y = outer[1] + 22 + 16.5 * n
-        parts.append(Rod((x - 2.5, y), (x + 36, y), 4.5, ribs=1.75))
-    return parts
 
 
 def cannulated_screws(femur: Femur, rng: np.random.Generator) -> list[Part]:
-    """Three cannulated screws, parallel in the neck."""
+    """Three cannulated screws, parallel in the neck, as a triangle."""
     parts: list[Part] = []
-    for offset in (-8.0, 1.5, 9.5):
-        head, outer = _along(
-            femur, offset + rng.normal(0, 0.8), -10 + rng.normal(0, 2), _to_lateral(femur) + 3
+    for offset, z in ((-8.0, 5.0), (1.5, -6.0), (9.5, 3.0)):
+        head, outer = along_neck(
+            femur,
+            offset + rng.normal(0, 0.8),
+            -10 + rng.normal(0, 2),
+            to_lateral(femur) + 3,
+            z + rng.normal(0, 1),
         )
-        thread = (head[0] * 0.75 + outer[0] * 0.25, head[1] * 0.75 + outer[1] * 0.25)
-        cap = (head[0] * 0.06 + outer[0] * 0.94, head[1] * 0.06 + outer[1] * 0.94)
+        thread, cap = between(head, outer, 0.25), between(head, outer, 0.94)
         parts += [
-            Rod(head, thread, 7.3, ribs=2.75),
-            Rod(thread, outer, 4.9),
-            Rod(cap, outer, 8.5),
+            Rod(head, thread, 7.3, pitch=2.75, bore=2.6),
+            Rod(thread, outer, 4.9, bore=2.6),
+            Rod(cap, outer, 8.5, bore=2.6),
         ]
     return parts
 
@@ -158,21 +166,18 @@ def locking_plate(femur: Femur, rng: np.random.Generator) -> list[Part]:
     x = femur.lateral_x - 3
     top = (femur.trochanter[0] - 3, femur.trochanter[1] - 6)
     bottom = 60 + 17 * float(rng.integers(4, 7))
-    parts: list[Part] = [Plate((top, (femur.trochanter[0] - 5, 22), (x, 48), (x, bottom)), 17, 5.5)]
-    for offset, far in ((-10.0, 6.0), (0.0, 2.0), (10.0, 0.0)):
-        dx, dy = femur.neck
-        head, outer = _along(femur, offset, -8 + far, _to_lateral(femur))
-        tilt = 1 - 0.02 * offset
-        parts.append(Rod(head, (outer[0], outer[1] * tilt), 6.5, ribs=2.0))
-        assert dx < 0 < dy
-    y = 66.0
-    while y < bottom - 6:
-        parts.append(Rod((x - 2, y), (x + 35, y), 5.0, ribs=1.75))
-        y += 17
-    return parts
+    edge = (top, (femur.trochanter[0] - 5, 22.0), (x, 48.0), (x, bottom))
+    before = float(np.hypot(edge[1][0] - top[0], 22 - top[1]) + np.hypot(x - edge[1][0], 26))
+    places = [66.0 + 17 * n for n in range(7) if 66 + 17 * n < bottom - 6]
+    parts: list[Part] = [Plate(edge, 17, 5.5, holes=tuple(before + y - 48 for y in places))]
+    for offset, far, z in ((-10.0, 6.0, 4.0), (0.0, 2.0, -4.0), (10.0, 0.0, 2.0)):
+        head, outer = along_neck(femur, offset, -8 + far, to_lateral(femur), z)
+        end = (outer[0], outer[1] * (1 - 0.02 * offset), z)
+        parts.append(Rod(head, end, 6.5, pitch=2.0))
+    return parts + [Rod((x - 2, y, 0.0), (x + 35, y, 0.0), 5.0, pitch=1.75) for y in places]
 
 
-DEVICES: Final[Mapping[str, Callable[[Femur, np.random.Generator], list[Part]]]] = {
+DEVICES: Final[Mapping[str, Maker]] = {
     "blade_nail": blade_nail,
     "long_nail": long_nail,
     "twin_nail": twin_nail,
@@ -181,36 +186,3 @@ DEVICES: Final[Mapping[str, Callable[[Femur, np.random.Generator], list[Part]]]]
     "locking_plate": locking_plate,
 }
 """By the key of the catalogue."""
-
-
-def stem(femur: Femur, rng: np.random.Generator) -> list[Part]:
-    """A hip prosthesis: no fixation device, so not in any catalogue of them."""
-    x = femur.shaft_x
-    return [
-        Rod((0, 0), (0.1, 0.1), rng.uniform(28, 50)),
-        Rod((-3, 3), (x + 6, 36), 13, 19),
-        Rod((x + 5, 36), (x, 150), 21, 9),
-    ]
-
-
-def wires(femur: Femur, rng: np.random.Generator) -> list[Part]:
-    """Cerclage and tension-band wires."""
-    x, parts = femur.shaft_x, []
-    for n in range(int(rng.integers(1, 4))):
-        y = 70 + 18 * n + rng.normal(0, 3)
-        parts.append(Rod((x - 18, y + 3), (x + 17, y - 3), 1.8))
-    if rng.random() < 0.6:
-        tip = femur.trochanter
-        parts += [Rod((tip[0] + d, tip[1] - 8), (x + 12 + d, 66), 2.0) for d in (0.0, 6.0)]
-    return list(parts)
-
-
-def single_screw(femur: Femur, rng: np.random.Generator) -> list[Part]:
-    """One long screw across, of no kind in the catalogue."""
-    y = rng.uniform(20, 60)
-    x = femur.lateral_x
-    return [Rod((x - 4, y), (x + 62, y - 45 + rng.normal(0, 12)), 4.0, ribs=1.75)]
-
-
-OTHER_METAL: Final = (stem, wires, single_screw)
-"""Metal that is no device of the catalogue."""

@@ -92,6 +92,7 @@ def lumbar_ct(
     metal_level: str | None = None,
     enhancement_hu: float = 0.0,
     table: bool = True,
+    lowest_rib: str = "T12",
 ) -> Phantom:
     """Make one CT of the abdomen.
 
@@ -111,6 +112,7 @@ def lumbar_ct(
         metal_level: Level that holds pedicle screws (HU above 2500).
         enhancement_hu: HU that contrast adds to blood and kidneys.
         table: Whether the table is seen.
+        lowest_rib: "T11" and "L1" make a transition: six or four vertebrae without a rib.
     """
     rng = np.random.default_rng(seed)
     thin = max(1, math.ceil(spacing[2] / 3.0))
@@ -146,7 +148,7 @@ def lumbar_ct(
     paint_bowel(canvas, spine, habitus)
     paint_muscles(canvas, spine, habitus)
     paint_vessels(canvas, spine, enhancement_hu, calcified=rng.uniform(0, 14))
-    _paint_bones(canvas, spine, habitus, cortex)
+    _paint_bones(canvas, spine, habitus, cortex, lowest_rib)
     if metal_level:
         _paint_screws(canvas, next(v for v in spine if v.name == metal_level))
     canvas.thicken(thin)
@@ -163,7 +165,9 @@ def lumbar_ct(
     return Phantom(volume, affine, spacing, _truth(canvas, spine, bmd, hu))
 
 
-def _paint_bones(canvas: Canvas, spine: list[Vertebra], habitus: Habitus, cortex: float) -> None:
+def _paint_bones(
+    canvas: Canvas, spine: list[Vertebra], habitus: Habitus, cortex: float, lowest_rib: str
+) -> None:
     by_name = {v.name: v for v in spine}
     paint_canal(canvas, spine)
     for below, above in pairwise(spine):
@@ -172,7 +176,10 @@ def _paint_bones(canvas: Canvas, spine: list[Vertebra], habitus: Habitus, cortex
     for vertebra in spine:
         paint_vertebra(canvas, vertebra, cortex, lumbar=vertebra.name[0] in "LS")
     lining = (habitus.fat_side + 0.5 * habitus.wall, habitus.fat_back + 10)
-    for name, share in (("T8", 1.0), ("T9", 0.98), ("T10", 0.94), ("T11", 0.62), ("T12", 0.45)):
+    ribs = (("T8", 1.0), ("T9", 0.98), ("T10", 0.94), ("T11", 0.62), ("T12", 0.45), ("L1", 0.4))
+    for name, share in ribs:
+        if LEVELS.index(name) < LEVELS.index(lowest_rib):
+            continue
         paint_rib(
             canvas,
             by_name[name],

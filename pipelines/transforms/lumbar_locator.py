@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,7 +16,11 @@ from dicom_node.model.codes import Code
 from dicom_node.model.targets import Rejection, Target
 from pipelines.transforms import lumbar_reasons as reasons
 from pipelines.transforms.lumbar_grid import RasGrid, axes_of, ras_grid
+from pipelines.transforms.lumbar_heights import Heights, measure_heights, suspect
+from pipelines.transforms.lumbar_kernels import is_sharp
 from pipelines.transforms.lumbar_levels import Level, LevelUncertainError, name_levels
+from pipelines.transforms.lumbar_ribs import check_ribs
+from pipelines.transforms.lumbar_series import contrast_agent
 from pipelines.transforms.lumbar_surface import fit_surface
 
 GRID_MM: Final = 4.0
@@ -27,7 +32,6 @@ VERTEBRA: Final[Mapping[str, Code]] = {
     "L5": Code("49668003", "SCT", "L5 vertebra"),
 }
 _HALF_WIDTH_MM: Final = 96.0
-_NO_CONTRAST: Final = frozenset({"", "NONE", "NO", "N", "WITHOUT", "NATIVE", "UNENHANCED", "0"})
 
 
 class Finder(Protocol):
@@ -46,11 +50,15 @@ class LumbarLocator:
     Args:
         network: Gives `locate`; the engine's own network, so that its weights are loaded.
         levels: Which vertebrae to evaluate.
-        erosion_mm: How far inside the body's surface the trabecular region begins; at least
-            one slice.
+        erosion_mm: How far inside the body's surface the trabecular region begins; more where
+            slices are thick.
         max_slices: At most so many images a vertebra.
         max_thickness_mm, min_slices, min_coverage_mm: Limits of the series.
         metal_hu, metal_ml: More than this volume above this HU around a body is metal.
+        kvp: Tube voltages that the relation of HU to BMD holds for; None: not looked at.
+        check_ribs: Whether the last rib must confirm the count from the sacrum.
+        least_height_ratio: A body lower than this at its front or middle, against its back, is
+            suspected of a fracture; 0: not looked at.
     """
 
     def __init__(
@@ -64,6 +72,9 @@ class LumbarLocator:
         min_coverage_mm: float = 100.0,
         metal_hu: float = 2500.0,
         metal_ml: float = 0.05,
+        kvp: Sequence[float] | None = (110.0, 130.0),
+        check_ribs: bool = True,
+        least_height_ratio: float = 0.8,
     ) -> None:
         self.network = network
         self.levels = tuple(levels)
@@ -74,6 +85,9 @@ class LumbarLocator:
         self.min_coverage_mm = min_coverage_mm
         self.metal_hu = metal_hu
         self.metal_ml = metal_ml
+        self.kvp = None if kvp is None else (float(kvp[0]), float(kvp[1]))
+        self.check_ribs = check_ribs
+        self.least_height_ratio = least_height_ratio
 
     def __call__(self, image: Tensor, attributes: Mapping[str, Any]) -> list[Target | Rejection]:
         affine = np.asarray(getattr(image, "affine", np.eye(4)), np.float64)
@@ -83,34 +97,54 @@ class LumbarLocator:
         volume = image.as_subclass(Tensor)[0].cpu()
         grid = ras_grid(volume, affine, GRID_MM)
         probabilities, start = self._probabilities(grid)
+        shift = np.array([start, 0, 0])
         try:
-            found = name_levels(probabilities, GRID_MM)
+            by_name = {level.name: level for level in name_levels(probabilities, GRID_MM)}
+            if self.check_ribs:
+                check_ribs(grid.data.numpy(), by_name, shift, GRID_MM)
         except LevelUncertainError as uncertain:
             return [reasons.level_uncertain(str(uncertain))]
-        shift = np.array([start, 0, 0])
-        by_name = {level.name: level for level in found}
         enhanced = _enhanced_share(grid, by_name, shift)
         if enhanced > 0.12:
             return [reasons.contrast_given("the vessels in front of the spine are bright")]
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        return [
+        targets = [
             self._target(name, by_name.get(name), probabilities, grid, start, volume, spacing)
             for name in self.levels
         ]
+        return list(self._without_fractures(targets))
+
+    def _without_fractures(self, targets: Sequence[Target]) -> Sequence[Target]:
+        heights: dict[str, Heights] = {
+            t.name: t.extras["heights"] for t in targets if "heights" in t.extras
+        }
+        done = []
+        for target in targets:
+            why = None
+            if target.rejection is None and target.name in heights and self.least_height_ratio:
+                why = suspect(target.name, heights, self.least_height_ratio)
+            rejection = reasons.fracture_suspected(target.name, why) if why else target.rejection
+            done.append(replace(target, rejection=rejection))
+        return done
 
     def check_series(
         self, shape: tuple[int, ...], affine: npt.NDArray[np.float64], attributes: Mapping[str, Any]
     ) -> Rejection | None:
         """Reasons that need no look at the pixels."""
-        agent = attributes.get("ContrastBolusAgent")
-        texts = [
-            str(a).strip().upper() for a in (agent if isinstance(agent, list) else [agent]) if a
-        ]
-        if any(text not in _NO_CONTRAST for text in texts):
+        if contrast_agent(attributes):
             return reasons.contrast_given("the header names a contrast agent")
         order, _ = axes_of(affine)
         if order[2] != 2:
             return reasons.not_axial()
+        kernels = attributes.get("ConvolutionKernel")
+        for kernel in kernels if isinstance(kernels, list | tuple) else [kernels]:
+            if kernel and is_sharp(str(kernel)):
+                return reasons.unfit_kernel(str(kernel))
+        voltage = attributes.get("KVP")
+        if self.kvp and isinstance(voltage, int | float) and voltage > 0:
+            low, high = self.kvp
+            if not low <= voltage <= high:
+                return reasons.unfit_voltage(float(voltage), low, high)
         apart = float(np.linalg.norm(affine[:3, 2]))
         thickness = attributes.get("SliceThickness")
         thick = max(apart, float(thickness)) if isinstance(thickness, int | float) else apart
@@ -148,20 +182,28 @@ class LumbarLocator:
             return Target(name=name, anatomy=code, rejection=reasons.out_of_view(name))
         blob, offset = _body_mask(level, probabilities[0], grid, start, volume.shape)
         box = tuple(slice(o, o + n) for o, n in zip(offset, blob.shape, strict=True))
-        body = fit_surface(
+        depth = fit_surface(
             volume[box].float().numpy(), blob, spacing, grid.direction_to_source(level.axis)
         )
-        roi = ndimage.distance_transform_edt(np.pad(body, 1), spacing)[1:-1, 1:-1, 1:-1]
+        body = depth >= 0
         # Slices thicker than the rim: the one next to an end plate shows the end plate too.
-        roi = roi > max(self.erosion_mm, 1.1 * float(spacing.max()))
+        roi = depth > max(self.erosion_mm, 0.6 * float(spacing.max()) + 1.0)
         ml = float(np.prod(spacing)) / 1000
         centre = grid.to_source(level.centre + np.array([start, 0, 0]))
-        extras = {
+        extras: dict[str, Any] = {
             "offset": offset,
             "body": body,
             "roi": roi,
             "centre": (float(centre[0]), float(centre[1]), float(centre[2])),
         }
+        if body.any():
+            extras["heights"] = measure_heights(
+                volume[box].float().numpy(),
+                body,
+                spacing,
+                grid.direction_to_source(level.axis),
+                grid.direction_to_source(np.array([0.0, 1.0, 0.0])),
+            )
         rejection = None
         metal_ml = _metal(volume, body, offset, spacing, self.metal_hu) * ml
         if metal_ml > self.metal_ml:

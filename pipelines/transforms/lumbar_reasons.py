@@ -31,6 +31,24 @@ def not_axial() -> Rejection:
     return Rejection(own_codes.NOT_AXIAL, "the slices are not axial")
 
 
+def unfit_kernel(kernel: str) -> Rejection:
+    return Rejection(
+        own_codes.UNFIT_KERNEL,
+        f"the reconstruction kernel {kernel} is a sharp one; send a soft-tissue reconstruction",
+    )
+
+
+def unfit_voltage(kvp: float, low: float, high: float) -> Rejection:
+    return Rejection(
+        own_codes.UNFIT_VOLTAGE,
+        f"taken at {kvp:g} kV: the relation of HU to BMD holds for {low:g} to {high:g} kV",
+    )
+
+
+def fracture_suspected(level: str, why: str) -> Rejection:
+    return Rejection(own_codes.FRACTURE_SUSPECTED, f"fracture of {level} suspected: {why}")
+
+
 def level_uncertain(why: str) -> Rejection:
     return Rejection(own_codes.LEVEL_UNCERTAIN, f"level uncertain: {why}")
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from dicom_node.model.targets import Rejection, Target
 from pipelines.transforms import lumbar_reasons as reasons
 from pipelines.transforms.lumbar_grid import axes_of
-from pipelines.transforms.lumbar_hu import bmd_of_hu
+from pipelines.transforms.lumbar_hu import SLOPE, bmd_of_hu
 
 PIXEL_MM: Final = 1.25
 SIZE: Final = 80
@@ -107,20 +107,48 @@ class LumbarBMDd(MapTransform):  # type: ignore[misc]
 
     `bmd_sd` joins the network's own estimate with the spread between the slices. `roi` is the
     trabecular region on the target's slices, [slices, H, W].
+
+    Args:
+        linear: Report the published relation on the region's HU instead of the CNN; `bmd_sd` is
+            then the spread of the region's HU, brought to BMD.
+        reference: `mean` and `sd` of young adults' BMD (mg/cm³) on the site's own scanner: sets
+            `t_score`. Without it there is none: no reference holds for every scanner.
+
+    Raises:
+        ValueError: The reference's standard deviation is not positive.
     """
 
-    def __init__(self, keys: Hashable = "pred", sd_factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        keys: Hashable = "pred",
+        sd_factor: float = 1.0,
+        linear: bool = False,
+        reference: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(keys)
         self.sd_factor = sd_factor
+        self.linear = linear
+        self.reference = None
+        if reference is not None:
+            self.reference = (float(reference["mean"]), float(reference["sd"]))
+            if self.reference[1] <= 0:
+                raise ValueError("the reference population's standard deviation must be positive")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         pred = torch.as_tensor(out["pred"]).detach().float().cpu()
         mean, variance = pred[:, 0], torch.exp(pred[:, 1])
-        out["bmd"] = float(mean.mean())
-        spread = float(mean.var()) if len(mean) > 1 else 0.0
-        out["bmd_sd"] = self.sd_factor * float((variance.mean() + spread) ** 0.5)
         out["hu_bmd"] = bmd_of_hu(float(out["hu"]))
+        if self.linear:
+            out["bmd"] = out["hu_bmd"]
+            out["bmd_sd"] = SLOPE * float(out["hu_sd"])
+        else:
+            out["bmd"] = float(mean.mean())
+            spread = float(mean.var()) if len(mean) > 1 else 0.0
+            out["bmd_sd"] = self.sd_factor * float((variance.mean() + spread) ** 0.5)
+        if self.reference is not None:
+            young, sd = self.reference
+            out["t_score"] = (out["bmd"] - young) / sd
         out["roi"] = roi_on_slices(out["target"], out["shape"])
         return out
 

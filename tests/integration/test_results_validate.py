@@ -1,149 +1,202 @@
-"""Every object that we make, read by programs that are not ours: dciodvfy, dsrdump, dcm2pnm."""
+"""Every object that we make, read by programs that are not ours.
+
+dciodvfy (dicom3tools), PixelMed's DicomSRValidator, DCMTK's dsrdump, dsr2html, dcm2pnm, dcmp2pgm.
+"""
 
 from __future__ import annotations
 
-import itertools
+import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, dcmread
 
-from dicom_node.model.findings import Findings, NotEvaluated, Side, Subject
+from dicom_node.model.findings import NotEvaluated, Side, Subject
 from dicom_node.model.own_codes import TOO_FEW_SLICES
-from dicom_node.results import ReportObject, build_report
+from dicom_node.model.pipeline import ResultObject
+from dicom_node.results import Report, ReportObject, build_report
+from tests.factories import radiograph
+from tests.integration import results_matrix as matrix
+from tests.peers.pixelmed import validate_documents
 from tests.unit.results import samples
 
-CHARACTER_SETS = {
-    "default": ([], "Mueller^Jan"),
-    "latin-1": (["ISO_IR 100"], "Müller^Jörg"),
-    "utf-8": (["ISO_IR 192"], "Wang^XiaoDong=王^小東"),
-    "japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
-    "korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
-    "chinese": (["GB18030"], "Wang^XiaoDong=王^小东"),
-    "cyrillic": (["ISO_IR 144"], "Люкceмбypг"),
-    "arabic": (["ISO_IR 127"], "قباني^لنزار"),
-    "greek": (["ISO_IR 126"], "Διονυσιος"),
-}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "results.md"
+CASES = matrix.cases()
 
 
-def _named(header: Dataset, charset: str) -> Dataset:
-    values, name = CHARACTER_SETS[charset]
-    if values:
-        header.SpecificCharacterSet = values
-    header.PatientName = name
-    return header
+def explained(validator: str) -> list[re.Pattern[str]]:
+    """What the document explains of a validator's warnings."""
+    section = DOCUMENT.read_text(encoding="utf-8").partition(f"### {validator}\n")[2]
+    section = section.partition("\n#")[0]
+    found = re.findall(r"^\| `(.+?)` \| .{20,}", section, re.MULTILINE)
+    assert found
+    return [re.compile(text) for text in found]
 
 
-def _one(header: Dataset) -> tuple[Findings, list[Dataset]]:
-    return samples.findings(header, [samples.kl(samples.one_knee(header))]), [header]
+@pytest.fixture(scope="module")
+def seen() -> Counter[str]:
+    """How many objects of each kind were validated."""
+    return Counter()
 
 
-def _two(header: Dataset) -> tuple[Findings, list[Dataset]]:
-    right, left = samples.knees(header, (64, 48))
-    items = [
-        samples.kl(right),
-        samples.grad_cam(right, (64, 48)),
-        samples.kl(left, 3),
-        samples.grad_cam(left, (64, 48)),
-    ]
-    return samples.findings(header, items), [header]
-
-
-def _declined(header: Dataset) -> tuple[Findings, list[Dataset]]:
-    return samples.not_evaluated(header), [header]
-
-
-def _device(header: Dataset) -> tuple[Findings, list[Dataset]]:
-    return samples.device(header), [header]
-
-
-RADIOGRAPH_CASES = {"one": _one, "two": _two, "declined": _declined, "device": _device}
-RADIOGRAPHS = {"dx": samples.knee_header, "cr": samples.cr_header}
-MATRIX = list(itertools.product(RADIOGRAPH_CASES, RADIOGRAPHS, CHARACTER_SETS))
-
-
-def _pictures(headers: Sequence[Dataset]) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(1)
-    return {
-        str(h.SOPInstanceUID): random.integers(0, 255, (int(h.Rows), int(h.Columns)), np.uint8)
-        for h in headers
-    }
-
-
-def _errors(path: Path) -> list[str]:
-    done = subprocess.run(
-        ["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False
-    )
-    return [line for line in done.stderr.splitlines() if line.startswith("Error")]
-
-
-def _validate(item: ReportObject, folder: Path, *, render: bool = True) -> None:
-    path = folder / f"{item.kind}.dcm"
+def check(item: ReportObject, path: Path, *, render: bool = False) -> None:
+    """One object, by what can read its kind."""
     path.write_bytes(item.encoded)
-    assert _errors(path) == []
+    lines = _run("dciodvfy", path, code=None).stderr.splitlines()
+    assert [line for line in lines if line.startswith("Error")] == []
+    warnings = [line for line in lines if line.startswith("Warning")]
+    assert unexplained(warnings, "dciodvfy") == []
     if item.kind == "SR":
-        done = subprocess.run(
-            ["dsrdump", str(path)], capture_output=True, text=True, errors="replace", check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Imaging Measurement Report" in done.stdout
+        assert "Imaging Measurement Report" in _run("dsrdump", path).stdout
+        # dsr2html 3.6.7 can name every character set in HTML but the Korean one
+        korean = "ISO 2022 IR 149" in item.dataset.get("SpecificCharacterSet", "")
+        html = _run("dsr2html", *(["--convert-to-utf8"] if korean else []), path).stdout
+        assert "Imaging Measurement Report" in html
         assert hd.sr.srread(path).content.get_image_measurement_groups()
-    elif render:
-        png = folder / "picture.png"
-        subprocess.run(["dcm2pnm", "--write-png", str(path), str(png)], check=True, timeout=60)
+    elif item.kind == "KO":
+        assert "Of Interest" in _run("dsrdump", path).stdout
+    elif item.kind == "SEG":
+        assert hd.seg.segread(path).number_of_segments
+    elif item.kind == "SC" and render:
+        png = path.with_suffix(".png")
+        _run("dcm2pnm", "--write-png", path, png)
         assert png.stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("case", "source", "charset"), MATRIX)
-def test_radiograph_results_pass_the_validators(
-    case: str, source: str, charset: str, tmp_path: Path
+def unexplained(lines: Iterable[str], validator: str) -> list[str]:
+    known = explained(validator)
+    return [line for line in lines if not any(pattern.search(line) for pattern in known)]
+
+
+def _run(*command: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=60,
+    )
+    assert code is None or done.returncode == code, done.stderr
+    return done
+
+
+def _content(dataset: Dataset) -> str:
+    """A document's content without what is another in each: UIDs."""
+    return re.sub(r"\b[0-2](\.\d+){2,}\b", "UID", str(dataset.ContentSequence))
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the cases leave their SRs for PixelMed's validator, which takes all at once."""
+    return tmp_path_factory.mktemp("documents")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_results_pass_the_validators(
+    case: matrix.Case, tmp_path: Path, documents: Path, seen: Counter[str]
 ) -> None:
-    header = _named(RADIOGRAPHS[source](), charset)
-    findings, headers = RADIOGRAPH_CASES[case](header)
-    report = build_report(findings, headers, _pictures(headers), samples.SPEC)
-    assert [item.kind for item in report.objects] == ["SR", "SC"]
-    for item in report.objects:
-        _validate(item, tmp_path, render=charset == "default")
-        read = dcmread(tmp_path / f"{item.kind}.dcm")
-        assert str(read.PatientName) == str(header.PatientName)
+    report = case.report()
+    assert report.left_out == ()
+    (documents / f"{case.name}.dcm").write_bytes(report.objects[0].encoded)
+    assert [item.kind for item in report.objects][:2] == ["SR", "SC"]
+    for number, item in enumerate(report.objects):
+        check(item, tmp_path / f"{number}.dcm", render=case.charset == "default")
+        assert item.dataset.PatientName == case.header().PatientName
+        seen[item.kind] += 1
 
 
-@pytest.mark.parametrize("charset", CHARACTER_SETS)
-@pytest.mark.parametrize("demonstration", [True, False])
-def test_ct_results_pass_the_validators(charset: str, demonstration: bool, tmp_path: Path) -> None:
-    headers = [_named(header, charset) for header in samples.ct_series()]
-    findings = samples.vertebrae(headers)
-    findings = replace(findings, algorithm=replace(findings.algorithm, demonstration=demonstration))
-    report = build_report(findings, headers, _pictures(headers), samples.CT_SPEC)
-    for item in report.objects:
-        _validate(item, tmp_path, render=charset == "default")
-        assert ("Demonstration" in _said(item.dataset)) is demonstration
+def test_documents_pass_the_validator_of_ihe(
+    documents: Path, seen: Counter[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All contents, all character sets, all transfer syntaxes; not all their combinations."""
+    files = sorted(documents.glob("*.dcm"))
+    if len(files) < len(CASES):
+        pytest.skip("needs the documents of the whole matrix: run the file, not this test alone")
+    chosen = list(_cover(files))
+    wrong = _wrong(tmp_path)
+    said = validate_documents([*chosen, wrong])
+    assert any("not found in context group 100" in line for line in said[wrong])
+    lines = [line for file in chosen for line in said[file]]
+    assert [line for line in lines if line.startswith("Error")] == []
+    assert unexplained(lines, "DicomSRValidator") == []
+    counts = ", ".join(f"{number} {kind}" for kind, number in sorted(seen.items()))
+    with capsys.disabled():
+        print(
+            f"\nmatrix: {len(CASES)} reports, {counts} by dciodvfy; "
+            f"{len(chosen)} SR of {len(files)} by DicomSRValidator"
+        )
 
 
-def _said(dataset: Dataset) -> str:
-    return str(dataset.ContributingEquipmentSequence[0].ContributionDescription)
+def _cover(files: Iterable[Path]) -> Iterator[Path]:
+    """Each content, and each character set and transfer syntax, at least once.
+
+    The validator takes a second for a document, and looks at no more than its content and the
+    attributes of its modules.
+    """
+    known: set[tuple[object, ...]] = set()
+    for file in files:
+        dataset = dcmread(file)
+        charset, syntax = file.stem.split("-", 3)[3].rsplit("-", 1)
+        new = {("content", _content(dataset)), ("charset", charset), ("syntax", syntax)} - known
+        if new:
+            known |= new
+            yield file
 
 
-def _real(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.dcm"))
+def _wrong(folder: Path) -> Path:
+    """A document with a fault, so that the validator's silence about the others means something."""
+    made = CASES[0].report().objects[0].dataset
+    for item in made.ContentSequence:
+        if item.ConceptNameCodeSequence[0].CodeValue == "121058":
+            item.ConceptCodeSequence[0].CodeValue = "168537006"
+    path = folder / "wrong.dcm"
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_dcmtk_applies_the_presentation_state(photometric: str, tmp_path: Path) -> None:
+    grey = np.linspace(0, 4095, 64 * 48).reshape(64, 48).astype(np.uint16)
+    header = radiograph(grey, PhotometricInterpretation=photometric)
+    right, left = samples.knees(header, (64, 48))
+    findings = samples.findings(header, [samples.kl(right), samples.kl(left, 3)])
+    spec = matrix.spec_of("knee_kl_ensemble")
+    assert spec.objects == [ResultObject.PRESENTATION_STATE]
+    report = build_report(findings, [header], matrix.pictures([header]), spec)
+    source, state, out = (tmp_path / name for name in ("source.dcm", "state.dcm", "out.pgm"))
+    header.save_as(source, enforce_file_format=True)
+    state.write_bytes(report.objects[2].encoded)
+    _run("dcmp2pgm", "-p", state, source, out)
+    shown = np.asarray(Image.open(out)).astype(int)
+    assert shown.shape == grey.shape
+    brighter_downwards = shown[-1].mean() > shown[0].mean()
+    assert brighter_downwards == (photometric == "MONOCHROME2")
+
+
+def _validate_all(report: Report, folder: Path, *, render: bool) -> None:
+    for number, item in enumerate(report.objects):
+        check(item, folder / f"{number}.dcm", render=render)
 
 
 @pytest.mark.parametrize("folder", ["hip_cr", "extremity_cr"])
 def test_results_for_real_radiographs_pass_the_validators(
     shared: Path, folder: str, tmp_path: Path
 ) -> None:
-    files = _real(shared / "dicom" / folder)
+    files = sorted((shared / "dicom" / folder).glob("*.dcm"))
     assert files
     for file in files:
         header = dcmread(file, stop_before_pixels=True)
-        report = build_report(samples.device(header), [header], _pictures([header]), samples.SPEC)
+        spec = matrix.spec_of("hip_fixation_device")
+        report = build_report(samples.device(header), [header], matrix.pictures([header]), spec)
+        _validate_all(report, tmp_path, render=file is files[0])
         for item in report.objects:
-            _validate(item, tmp_path, render=file is files[0])
             assert item.dataset.StudyInstanceUID == header.StudyInstanceUID
             assert item.dataset.get("TimezoneOffsetFromUTC") == header.get("TimezoneOffsetFromUTC")
 
@@ -151,14 +204,19 @@ def test_results_for_real_radiographs_pass_the_validators(
 def test_results_for_real_ct_in_every_transfer_syntax_pass_the_validators(
     shared: Path, tmp_path: Path
 ) -> None:
-    files = _real(shared / "dicom" / "ct_transfer_syntaxes")
+    files = sorted((shared / "dicom" / "ct_transfer_syntaxes").glob("*.dcm"))
     assert len(files) == 16
+    syntaxes = set()
     for file in files:
         header = dcmread(file, stop_before_pixels=True, force=True)
+        syntaxes.add(str(header.file_meta.TransferSyntaxUID))
         subject = Subject("series", samples.LUMBAR_SPINE, Side.NONE, (samples.reference(header),))
         item = NotEvaluated(subject, TOO_FEW_SLICES, "one slice is too few")
         report = build_report(
-            samples.findings(header, [item]), [header], _pictures([header]), samples.CT_SPEC
+            samples.findings(header, [item]),
+            [header],
+            matrix.pictures([header]),
+            matrix.spec_of("lumbar_bmd_ct"),
         )
-        for made in report.objects:
-            _validate(made, tmp_path, render=False)
+        _validate_all(report, tmp_path, render=False)
+    assert syntaxes == set(matrix.TRANSFER_SYNTAXES)

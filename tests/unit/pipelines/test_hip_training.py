@@ -11,13 +11,26 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from dicom_node.demo.phantom_studies import radiograph_study
+from dicom_node.inference.bundles import WEIGHTS, load_bundle
+from dicom_node.inference.parts import build_parts
 from pipelines.hip_fixation_device import train
-from pipelines.hip_fixation_device.data import LABELS, SIZE, labels_of, read_folder, simulated
-from pipelines.hip_fixation_device.evaluate import figures, gate_figures, table
+from pipelines.hip_fixation_device.data import (
+    LABELS,
+    SIZE,
+    labels_of,
+    read_folder,
+    simulated,
+    to_input,
+)
+from pipelines.hip_fixation_device.evaluate import figures, gate_figures, open_set, table
+from pipelines.hip_fixation_device.site_bundle import label_entries, write_bundle
 from pipelines.networks.hip import HipDeviceNet
+from pipelines.phantoms.hip import hip_radiograph
 from pipelines.transforms.hip import HipDeviceAnswerd
 
 torch.set_num_threads(1)
+_SHIPPED = WEIGHTS / "hip_fixation_device" / "0.2.0.safetensors"
 
 
 @pytest.fixture
@@ -46,11 +59,70 @@ def test_a_site_trains_on_its_own_catalogue(
     settings = folder / "train.yaml"
     settings.write_text("batch: 4\nsteps: 2\nseed: 1\nlearning_rate: 0.001\nlabel_smoothing: 0.0")
     arguments = ["--out", out, "--data", folder, "--catalogue", catalogue, "--config", settings]
+    arguments += ["--bundle", folder / "bundle"]
     assert train.main([str(a) for a in arguments]) == 0
     network = HipDeviceNet(len(labels_of(catalogue)))
     network.load_state_dict(load_file(out))
     found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert found.keys() >= {"temperature", "threshold", "most_not_ap"}
+    parts = build_parts(load_bundle(folder / "bundle", out), torch.device("cpu"))
+    assert parts.network(torch.rand(1, 1, SIZE, SIZE)).shape == (1, 4)
+
+
+def test_a_catalogue_s_udi_reaches_the_labels_of_the_site_s_bundle(tmp_path: Path) -> None:
+    catalogue = tmp_path / "mine.yaml"
+    catalogue.write_text(
+        "devices: [{key: nail_x, manufacturer: Maker, model: X 2, kind: nail, "
+        "udi: {agency: GS1, device_identifier: '01234567890128'}}]",
+        encoding="utf-8",
+    )
+    numbers = {"temperature": 0.8, "threshold": 0.1, "most_not_ap": 0.2}
+    made = load_bundle(write_bundle(tmp_path / "b", catalogue, numbers), _SHIPPED)
+    (output,) = made.spec.outputs
+    assert output.labels[0].text == "Maker X 2"
+    stated = {code.value: text for code, text in output.labels[0].detail}
+    assert stated == {
+        "device-maker": "Maker",
+        "device-model": "X 2",
+        "device-kind": "nail",
+        "device-udi-di": "GS1 01234567890128",
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        ("{key: a, manufacturer: M, model: X}", "no kind"),
+        ("{key: a_very_long_device_key, manufacturer: M, model: X, kind: nail}", "longer than 16"),
+        ("{key: a, manufacturer: M, model: X, kind: nail, udi: {agency: ME}}", "agency"),
+        (
+            "{key: a, manufacturer: M, model: X, kind: n}, "
+            "{key: b, code: hfd-a, manufacturer: M, model: Y, kind: n}",
+            "same code",
+        ),
+    ],
+)
+def test_an_incomplete_catalogue_is_refused_with_what_is_wrong(
+    tmp_path: Path, device: str, why: str
+) -> None:
+    catalogue = tmp_path / "mine.yaml"
+    catalogue.write_text(f"devices: [{device}]", encoding="utf-8")
+    with pytest.raises(ValueError, match=why):
+        label_entries(catalogue)
+
+
+def test_a_folder_may_hold_dicom(tmp_path: Path) -> None:
+    """MONOCHROME1: the node's reader turns it to bright bone, as it does at inference."""
+    pixels = hip_radiograph(3, "sliding_screw", "R", spacing_mm=2.0).image
+    (study,) = radiograph_study(
+        pixels, 2.0, key="H", body_part="HIP", description="Hip", monochrome1=True
+    )
+    study.save_as(tmp_path / "a", enforce_file_format=True)
+    (tmp_path / "labels.csv").write_text("file,label\na,sliding_screw", encoding="utf-8")
+    images, labels = read_folder(tmp_path, LABELS)
+    assert LABELS[labels[0]] == "sliding_screw"
+    plain = to_input(pixels / 4095)
+    assert float(np.corrcoef(images[0].ravel(), plain.ravel())[0, 1]) > 0.99
 
 
 def test_images_of_a_site_are_scaled_to_0_to_1(site: tuple[Path, Path]) -> None:
@@ -97,6 +169,15 @@ def test_a_wrong_answer_costs_precision_there_and_sensitivity_here() -> None:
     assert found["per_label"]["a"]["sensitivity"] == 0.5
     assert found["per_label"]["none"]["precision"] == pytest.approx(2 / 3)
     assert found["per_label"]["none"]["specificity"] == 0.5
+
+
+def test_open_set_figures_count_what_is_called_a_device() -> None:
+    known = np.array([[0.9, 0.05, 0.02, 0.03], [0.05, 0.8, 0.05, 0.1]])
+    unknown = np.array([[0.6, 0.1, 0.1, 0.2], [0.1, 0.1, 0.1, 0.7]])
+    found = open_set(known, unknown, ["blade_plate", "resurfacing"])
+    assert found["auroc"] == 1.0
+    assert found["not_called_a_device"] == 0.5
+    assert found["by_kind"] == {"blade_plate": 0.0, "resurfacing": 1.0}
 
 
 def test_gate_figures_of_a_gate_that_sees_nothing() -> None:

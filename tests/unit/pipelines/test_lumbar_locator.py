@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from dicom_node.model.targets import Rejection, Target
+from pipelines.phantoms.lumbar import lumbar_ct
 from pipelines.phantoms.lumbar_spine import LEVELS
 from pipelines.transforms.lumbar_locator import LumbarLocator
-from tests.unit.pipelines.lumbar_cases import TruthFinder, image_of, phantom
+from tests.unit.pipelines.lumbar_cases import COARSE, TruthFinder, image_of, phantom
 
 torch.set_num_threads(1)
 
@@ -117,8 +120,48 @@ def test_without_the_sacrum_the_level_is_uncertain() -> None:
     assert "sacrum" in refused.text
 
 
-def test_a_level_above_the_volume_is_reported_as_out_of_view() -> None:
-    found = {t.name: t for t in _locate(phantom(3, slices=68))}
+def test_without_the_last_rib_the_level_is_uncertain() -> None:
+    refused = _only(_locate(phantom(3, slices=68)))
+    assert refused.reason.value == "level-uncertain"
+    assert "rib" in refused.text
+
+
+def test_a_level_above_the_volume_is_out_of_view_where_ribs_are_not_asked_for() -> None:
+    made = phantom(3, slices=68)
+    locator = LumbarLocator(TruthFinder(made), check_ribs=False)
+    found = {t.name: t for t in locator(image_of(made), {}) if isinstance(t, Target)}
     assert found["L1"].rejection is not None
     assert found["L1"].rejection.reason.value == "out-of-view"
     assert found["L4"].rejection is None
+
+
+@pytest.mark.parametrize(("lowest", "says"), [("T11", "no rib"), ("L1", "bears a rib")])
+def test_a_transition_of_the_spine_makes_the_level_uncertain(lowest: str, says: str) -> None:
+    refused = _only(_locate(phantom(3, lowest_rib=lowest)))
+    assert refused.reason.value == "level-uncertain"
+    assert says in refused.text
+
+
+def test_a_wedged_vertebra_is_refused_and_the_others_are_not() -> None:
+    made = lumbar_ct(3, 110.0, **COARSE, wedge={"L2": 0.45})  # type: ignore[arg-type]
+    found = {t.name: t for t in _locate(made)}
+    assert found["L2"].rejection is not None
+    assert found["L2"].rejection.reason.value == "fracture-susp"
+    assert all(found[level].rejection is None for level in ("L1", "L3", "L4"))
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"ConvolutionKernel": "LUNG"}, "unfit-kernel"),
+        ({"ConvolutionKernel": ["Br64d", "3"]}, "unfit-kernel"),
+        ({"KVP": 80.0}, "unfit-voltage"),
+        ({"ConvolutionKernel": "B30f", "KVP": 120.0}, None),
+        ({"ConvolutionKernel": "FC08", "KVP": 0}, None),
+        ({"ConvolutionKernel": "STANDARD"}, None),
+    ],
+)
+def test_kernel_and_tube_voltage_are_read(header: dict[str, Any], reason: str | None) -> None:
+    made = phantom(3)
+    refused = LumbarLocator(TruthFinder(made)).check_series((160, 160, 100), made.affine, header)
+    assert (None if refused is None else refused.reason.value) == reason

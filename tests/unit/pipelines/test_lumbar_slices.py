@@ -79,6 +79,24 @@ def test_postprocessing_joins_the_slices_and_their_doubt() -> None:
     assert out["roi"].any((1, 2)).all()
 
 
+def test_a_t_score_is_given_only_against_a_configured_reference() -> None:
+    data = _prepared()
+    pred = torch.tensor([[90.0, 2.0]] * len(data["target"].slices))
+    assert "t_score" not in LumbarBMDd()({**data, "pred": pred})
+    told = LumbarBMDd(reference={"mean": 165.0, "sd": 30.0})({**data, "pred": pred})
+    assert told["t_score"] == pytest.approx(-2.5)
+    with pytest.raises(ValueError, match="positive"):
+        LumbarBMDd(reference={"mean": 165.0, "sd": 0.0})
+
+
+def test_the_linear_relation_may_stand_in_for_the_network() -> None:
+    data = _prepared()
+    wrong = torch.full((len(data["target"].slices), 2), 3.0)
+    out = LumbarBMDd(linear=True)({**data, "pred": wrong})
+    assert out["bmd"] == out["hu_bmd"] == pytest.approx(0.7 * data["hu"] + 17.8)
+    assert out["bmd_sd"] == pytest.approx(0.7 * data["hu_sd"])
+
+
 @pytest.mark.parametrize(("hu", "refused"), [(-120.0, True), (110.0, False), (700.0, True)])
 def test_an_implausible_region_is_not_evaluated(hu: float, refused: bool) -> None:
     verdict = PlausibleRegion()({"hu": hu, "target": Target(name="L2")})

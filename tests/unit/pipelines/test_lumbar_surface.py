@@ -32,7 +32,7 @@ def test_a_guess_of_the_wrong_size_is_drawn_to_the_cortex(
     hu, r, z = _body(20.0, 12.0, trabecular, 420.0)
     blob = (r <= 20 + wrong_by) & (np.abs(z) <= 12 + wrong_by)
     truth = (r <= 20) & (np.abs(z) <= 12)
-    fitted = fit_surface(hu, blob, SPACING, AXIS)
+    fitted = fit_surface(hu, blob, SPACING, AXIS) >= 0
 
     def dice(mask: np.ndarray) -> float:
         return float(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
@@ -44,10 +44,24 @@ def test_a_guess_of_the_wrong_size_is_drawn_to_the_cortex(
 def test_where_there_is_no_edge_the_guess_stays() -> None:
     hu, r, z = _body(20.0, 12.0, 45.0, 45.0)
     blob = (r <= 20) & (np.abs(z) <= 12)
-    fitted = fit_surface(hu, blob, SPACING, AXIS)
+    fitted = fit_surface(hu, blob, SPACING, AXIS) >= 0
     assert 2 * (fitted & blob).sum() / (fitted.sum() + blob.sum()) > 0.9
 
 
 def test_an_empty_guess_stays_empty() -> None:
     hu, r, _ = _body(20.0, 12.0, 100.0, 400.0)
-    assert not fit_surface(hu, r < 0, SPACING, AXIS).any()
+    assert not (fit_surface(hu, r < 0, SPACING, AXIS) >= 0).any()
+
+
+@pytest.mark.parametrize("step", [1.0, 3.0])
+def test_depth_is_that_of_the_surface_however_coarse_the_scan(step: float) -> None:
+    spacing = np.array([step, step, step])
+    shape = tuple(int(n / step) for n in (66, 66, 46))
+    at = [(np.arange(n) - (n - 1) / 2) * step for n in shape]
+    y, x, z = np.meshgrid(*at, indexing="ij")
+    r = np.hypot(x, y)
+    hu = np.where((r <= 20) & (np.abs(z) <= 13), 420.0, 45.0)
+    hu[(r <= 18) & (np.abs(z) <= 11)] = 120.0
+    depth = fit_surface(hu.astype(np.float32), (r <= 21) & (np.abs(z) <= 13), spacing, AXIS)
+    inside = (r < 12) & (r > 6) & (np.abs(z) < 3)
+    assert float(np.abs(depth - (20 - r))[inside & (20 - r < 9)].mean()) < 0.5 * step + 0.6

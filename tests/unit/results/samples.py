@@ -213,6 +213,8 @@ def ct_series(depth: int = 24, size: int = 64) -> list[Dataset]:
         )
         header.PixelSpacing = [2.0, 2.0]
         header.SliceThickness = 5.0
+        header.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.3"
+        header.PositionReferenceIndicator = ""
         slices.append(header)
     return slices
 
