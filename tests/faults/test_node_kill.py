@@ -55,6 +55,7 @@ class Modality:
     def __init__(self, node: Node, films: dict[str, Path], pause: float) -> None:
         self.acknowledged: list[Path] = []
         self._node = node
+        self._number = len(films)
         self._waiting = list(films.values())
         self._pause = pause
         self._stop = threading.Event()
@@ -71,7 +72,7 @@ class Modality:
 
     @property
     def done(self) -> bool:
-        return not self._waiting
+        return len(self.acknowledged) == self._number
 
     def _run(self) -> None:
         while self._waiting and not self._stop.is_set():
