@@ -202,7 +202,7 @@ def test_a_pacs_that_is_down_gets_everything_when_it_is_back(site: Site, tmp_pat
     line = site.node.wait_for_studies([study])[study]
     assert {d.state for job in line.jobs for d in job.deliveries} == {"sent"}
     kinds = sorted(item.modality for item in stored(site.pacs) if item.study_uid == study)
-    assert kinds == ["OT", "SR"]
+    assert kinds == ["OT", "PR", "SR"]
 
 
 def test_status_and_jobs_tell_what_happened(site: Site) -> None:
