@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT_TEST := dcmtk dicom3tools openssl default-jdk-headless pixelmed-apps orthanc orthanc-dicomweb
+APT_TEST := dcmtk dicom3tools openssl default-jdk-headless pixelmed-apps orthanc orthanc-dicomweb \
+  chromium fonts-dejavu-core nodejs npm
 KEEP ?=
 IMAGES ?=
 
@@ -22,10 +23,11 @@ test: $(VENV)/.installed-dev peers lint
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-# The real programs that the integration tests talk to: DCMTK, dicom3tools, Orthanc.
+# The real programs that the integration tests talk to: DCMTK, dicom3tools, Orthanc, OHIF in Chromium.
 .PHONY: peers
 peers:
 	@PYTHON=$(PYTHON) deploy/install-test-peers.sh $(APT_TEST)
+	@deploy/install-viewer-peers.sh
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

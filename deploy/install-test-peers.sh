@@ -4,6 +4,11 @@
 set -u
 missing=
 for package in "$@"; do
+    # Node.js and its npm may be there from elsewhere than Debian
+    case $package in
+        nodejs) command -v node >/dev/null && continue ;;
+        npm) command -v npm >/dev/null && continue ;;
+    esac
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
         missing="$missing $package"
 done

@@ -56,9 +56,29 @@ class ImageError(PipelineError):
     """The pixels of an image cannot be read or do not make an image a pipeline can take."""
 
 
+class DataFolderError(NodeError):
+    """A folder of labelled data cannot be used for training or evaluation as it stands."""
+
+
 class ReportError(NodeError):
     """A result object could not be built or did not pass its check before sending."""
 
 
 class DeliveryError(NodeError):
     """A peer did not take an object."""
+
+
+class RetrieveError(NodeError):
+    """A peer was asked for studies, and its answer was no."""
+
+
+class UnreachableError(RetrieveError):
+    """A peer that was asked for studies did not answer; it may do so later."""
+
+
+class AssociationError(NodeError):
+    """No association with a peer could be made."""
+
+
+class ServiceRefusedError(AssociationError):
+    """The peer is there, and accepts none of the services that were proposed."""

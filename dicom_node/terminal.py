@@ -29,6 +29,8 @@ _COLOURS: Final = {
     "failed": "red",
     "fail": "red",
 }
+_PLAIN_SUCCESS: Final = ("status 0x0000 (Success)", "HTTP 200")
+"""Answers of peers that are not worth a line."""
 _UNLIMITED: Final = 100_000
 _GAP: Final = "  "
 _INDENT: Final = 4
@@ -132,7 +134,11 @@ def studies_table(lines: Sequence[overview.StudyLine], *, wide: bool = False) ->
                 line.state,
                 local_time(line.last_instance_at),
             ),
-            [*_no_route(line), *(text for job in line.jobs for text in _job_lines(job))],
+            [
+                *_held(line),
+                *_no_route(line),
+                *(text for job in line.jobs for text in _job_lines(job)),
+            ],
         )
         for line in lines
     ]
@@ -146,13 +152,18 @@ def jobs_table(lines: Sequence[overview.JobLine], *, wide: bool = False) -> List
         ended = f", ended {local_time(line.finished_at)}" if line.finished_at else ""
         said = line.error or line.statement or line.reason
         times = f"queued {local_time(line.queued_at)}{ended}; {_tries(line.attempts)}"
+        missing = [f"left out {item}" for item in line.left_out]
         rows.append(
             Row(
                 (str(line.id), state_text(line.state), line.pipeline, line.study_uid),
-                [times, *([said] if said else [])],
+                [times, *([said] if said else []), *missing],
             )
         )
     return Listing(("job", "state", "pipeline", "study"), rows, elastic=3, wide=wide)
+
+
+def _held(line: overview.StudyLine) -> list[Text]:
+    return [Text(f"held: {line.held}", style="red")] if line.held else []
 
 
 def _no_route(line: overview.StudyLine) -> list[Text]:
@@ -175,10 +186,12 @@ def _job_lines(job: overview.JobLine) -> list[Text]:
         lines.append(Text(job.error))
     elif job.state == JobState.NOT_EVALUATED and job.statement:
         lines.append(Text(job.statement))
+    lines += [Text(f"left out {item}") for item in job.left_out]
     told: set[tuple[str, str]] = set()
     for item in job.deliveries:
         waits = item.state == DeliveryState.PENDING and item.attempts
-        if (waits or item.state == DeliveryState.FAILED) and item.answer:
+        noted = item.state == DeliveryState.SENT and item.answer not in _PLAIN_SUCCESS
+        if (waits or noted or item.state == DeliveryState.FAILED) and item.answer:
             again = f"; again at {local_time(item.next_attempt_at)}" if waits else ""
             if (item.peer, item.answer) not in told:
                 said = f"{item.peer} after {_tries(item.attempts)}: {item.answer}{again}"

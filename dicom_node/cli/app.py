@@ -11,7 +11,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import __version__
-from dicom_node.cli import look, operate, pipelines, routes, sending
+from dicom_node.cli import backfill, lifecycle, look, operate, pipelines, routes, sending
 from dicom_node.config import InvalidConfigError
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.logs import place_of
@@ -27,7 +27,14 @@ app = typer.Typer(
 )
 app.add_typer(pipelines.app, name="pipelines")
 
-for command in (*operate.COMMANDS, *look.COMMANDS, *routes.COMMANDS, *sending.COMMANDS):
+for command in (
+    *operate.COMMANDS,
+    *lifecycle.COMMANDS,
+    *look.COMMANDS,
+    *routes.COMMANDS,
+    *sending.COMMANDS,
+    *backfill.COMMANDS,
+):
     app.command()(command)
 
 

@@ -36,6 +36,7 @@ from dicom_node.terminal import (
 
 _REFUSALS_OF: Final = timedelta(hours=24)
 """What callers were refused is shown for so long."""
+_HELD_SHOWN: Final = 10
 
 
 def status(
@@ -57,6 +58,8 @@ def status(
     with database_of(loaded) as database, database.read() as session:
         counts = overview.counts(session)
         refused = overview.refusals(session, SystemClock().now() - _REFUSALS_OF)
+        waiting = overview.held(session)
+        suspects = overview.suspects(session)
         lines = overview.studies(session, limit, study)
         events = list(audit.events_of(session, study)) if study else []
     if study and not lines:
@@ -76,6 +79,8 @@ def status(
                 "running": running,
                 "spool": spool,
                 "disk": disk,
+                "held": waiting,
+                "suspects": suspects,
                 "refusals": refused,
                 "counts": counts,
                 "studies": lines,
@@ -84,6 +89,8 @@ def status(
         )
         return
     if study is None:
+        for text in _needs_a_person(waiting, suspects):
+            console.print(text)
         for text in _summary(loaded, running, spool, disk, counts, refused):
             console.print(text)
     if lines:
@@ -115,6 +122,30 @@ def jobs(
         console.print(jobs_table(lines, wide=wide), crop=False)
     else:
         console.print("no job fits" if state or pipeline or study else "no jobs yet")
+
+
+def _needs_a_person(
+    held: list[overview.HeldLine], suspects: list[overview.SuspectLine]
+) -> list[Text]:
+    """What waits for somebody: above everything else."""
+    lines = [
+        Text(
+            f"held: study {line.study_uid}: {line.text} (`dicom-node release` or `discard`)",
+            style="red",
+        )
+        for line in held[:_HELD_SHOWN]
+    ]
+    if len(held) > _HELD_SHOWN:
+        more = len(held) - _HELD_SHOWN
+        lines.append(Text(f"held: {more} more studies, see `dicom-node held`", style="red"))
+    lines += [
+        Text(
+            f"suspect: pipeline {line.pipeline}, since {local_time(line.since)}: {line.why}",
+            style="yellow",
+        )
+        for line in suspects
+    ]
+    return lines
 
 
 def _summary(

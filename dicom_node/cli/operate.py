@@ -125,7 +125,12 @@ def _retry_job(session: Session, job_id: int) -> str:
 
 
 def _failed_jobs(session: Session) -> list[str]:
-    rows = session.scalars(select(Job).where(Job.state == JobState.FAILED).order_by(Job.id)).all()
+    query = select(Job).where(
+        Job.state == JobState.FAILED,
+        Job.superseded_by.is_(None),
+        Job.study.has(Study.held_at.is_(None)),
+    )
+    rows = session.scalars(query.order_by(Job.id)).all()
     return [_retry_job(session, row.id) for row in rows]
 
 
@@ -145,6 +150,12 @@ def _route_again(session: Session, study_uid: str) -> str:
     if row.state != StudyState.SETTLED:
         raise NodeError(
             f"study {study_uid}", "images of it still come", "it is routed when it has settled"
+        )
+    if row.held_at is not None:
+        raise NodeError(
+            f"study {study_uid}",
+            f"it is held: {row.held_text}",
+            f"`dicom-node release {study_uid}` or `dicom-node discard {study_uid}`",
         )
     index.route_again(session, row, SystemClock().now())
     return f"routing of study {study_uid}"

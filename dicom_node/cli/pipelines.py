@@ -1,35 +1,31 @@
-"""`pipelines list` and `pipelines check`: which pipelines there are, and whether they run."""
+"""`pipelines list` and `check`: which there are, and whether they run; the rest is in learning."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from dicom_node.cli import learning
 from dicom_node.cli.options import AsJson, console, print_json, say
-from dicom_node.config import load_config
 from dicom_node.errors import ConfigError, NodeError
-from dicom_node.inference.bundles import Bundle, find_bundles
+from dicom_node.inference.bundles import Bundle
 from dicom_node.model.wording import in_words
 from dicom_node.terminal import Listing, Row
 
 app = typer.Typer(help="The pipelines of this node.", no_args_is_help=True)
-
-ConfigOrNone = Annotated[
-    str | None,
-    typer.Option("--config", "-c", envvar="DICOM_NODE_CONFIG", help="For a site's own pipelines."),
-]
+for command in learning.COMMANDS:
+    app.command()(command)
 
 
 @app.command("list")
-def list_(config: ConfigOrNone = None, as_json: AsJson = False) -> None:
+def list_(config: learning.ConfigOrNone = None, as_json: AsJson = False) -> None:
     """List the pipelines with version, weights and the images they take.
 
     Example: dicom-node pipelines list
     """
-    bundles = _bundles(config)
+    bundles = learning.bundles_of(config)
     if as_json:
         print_json(
             [
@@ -51,7 +47,7 @@ def list_(config: ConfigOrNone = None, as_json: AsJson = False) -> None:
 @app.command()
 def check(
     name: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
-    config: ConfigOrNone = None,
+    config: learning.ConfigOrNone = None,
 ) -> None:
     """Load pipelines, verify their weights and run them on simulated input.
 
@@ -61,7 +57,7 @@ def check(
     """
     from dicom_node.demo.selftest import run_on_simulated_input
 
-    bundles = _bundles(config)
+    bundles = learning.bundles_of(config)
     if name is not None and name not in bundles:
         raise ConfigError(f"pipeline {name}", "there is none", f"known: {', '.join(bundles)}")
     wrong = []
@@ -91,11 +87,3 @@ def _row(bundle: Bundle) -> Row:
     few = f"; at least {selector.min_instances} a series" if selector.min_instances > 1 else ""
     takes = f"takes each {selector.kind}: {in_words(selector.when)}{few}"
     return Row((bundle.name, bundle.version, weights), [bundle.spec.title, takes])
-
-
-def _bundles(config: str | None) -> Mapping[str, Bundle]:
-    from pathlib import Path
-
-    from dicom_node.serve.roles import bundles_of
-
-    return bundles_of(load_config(Path(config))) if config else find_bundles()

@@ -71,7 +71,7 @@ def route(
     specs = {name: bundle.spec for name, bundle in bundles.items()}
     explained = []
     for number, (study_uid, facts) in enumerate(_studies(explain, loaded, sender).items()):
-        decision = decide(loaded.routes, specs, facts, loaded.peers)
+        decision = decide(loaded.routes, specs, facts, loaded.dicom_peers)
         explained.append({"study": study_uid, **decision_json(decision)})
         if not as_json:
             _print("\n\n" if number else "")

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from dicom_node.cli.options import DEFAULT_CONFIG, ConfigFile, console, known_peer, say
 from dicom_node.config import load_config
-from dicom_node.delivery import ScuSettings, Verdict
+from dicom_node.delivery import ScuSettings, Verdict, destination_for
 from dicom_node.errors import NodeError
 
 
@@ -19,7 +19,7 @@ def send(
     peer: Annotated[str, typer.Argument(help="The peer's name in node.yaml.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Send DICOM files to a peer, as they are.
+    """Send DICOM files to a peer, as they are; decompressed where it takes them only so.
 
     Exit status: 0 when the peer took all of them, else 1.
 
@@ -34,12 +34,13 @@ def send(
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"to {peer}", total=len(found.files))
         scu = ScuSettings(loaded.node.ae_title[0])
-        for file, answer in send_files(scu, loaded.peers[peer], found.files):
+        destination = destination_for(scu, loaded.peers[peer])
+        for file, answer in send_files(destination, found.files):
             progress.advance(task)
             if answer.verdict is not Verdict.SENT:
                 refused += 1
                 say(f"{file}: {answer.text}", mark="not taken:", style="red")
-            elif "0x0000" not in answer.text:
+            elif "warning" in answer.text.lower():
                 say(f"{file}: {answer.text}", mark="taken with a warning:", style="yellow")
     for file in found.not_dicom:
         say(f"{file}: no DICOM file, not sent", mark="left out:", style="yellow")

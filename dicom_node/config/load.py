@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,10 +15,13 @@ from pydantic import BaseModel, ValidationError
 from dicom_node.config.schema import NodeConfig, TlsSection
 from dicom_node.errors import ConfigError
 from dicom_node.model.conditions import Conditions, Range, Test
-from dicom_node.model.peers import Peer
+from dicom_node.model.peers import PEER_KINDS, AnyPeer, Peer, PeerTls, WebAuth, WebPeer
 from dicom_node.model.routes import Route
 
 KeyPath = tuple[str | int, ...]
+_PASSWORD: Final = re.compile(r"//[^/@\s]*@")
+"""What stands before the host of a URL."""
+Section = TypeVar("Section", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +143,24 @@ class _Lines:
 
 def _problem(file: Path, lines: _Lines, data: dict[str, Any], item: Any) -> Problem:
     path: KeyPath = tuple(item["loc"])
+    peer: type[BaseModel] = Peer
+    if path[:1] == ("peers",) and len(path) > 2:
+        # pydantic puts the kind of the peer behind its name
+        peer = PEER_KINDS[str(path[2])]
+        path = (*path[:2], *path[3:])
     key = _dotted(path) or "node.yaml"
     kind, value = item["type"], item.get("input")
     if kind == "extra_forbidden":
         name = str(path[-1])
-        allowed = sorted(_fields_at(path[:-1]))
+        allowed = sorted(_fields_at(path[:-1], peer))
         near = get_close_matches(name, allowed, n=1)
         fix = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(allowed)}"
         return Problem(file, lines.of(path), key, f"unknown key `{name}`", fix)
     if kind == "missing":
         return Problem(file, lines.of(path[:-1]), key, "it is missing", f"add `{path[-1]}:` here")
     why = str(item["msg"]).removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict | list) else f" (found: {value!r})"
+    found = _PASSWORD.sub("//…@", repr(value))
+    shown = "" if isinstance(value, dict | list) else f" (found: {found})"
     if kind == "value_error" and repr(value) in why:
         shown = ""
     return Problem(file, lines.of(path), key, why + shown, _fix_for(kind, item))
@@ -171,11 +181,11 @@ def _fix_for(kind: str, item: Any) -> str:
     return "change the value as the reason says"
 
 
-def _fields_at(path: KeyPath) -> Iterable[str]:
-    """Names of the keys that the schema knows at a key path."""
+def _fields_at(path: KeyPath, peer: type[BaseModel]) -> Iterable[str]:
+    """Names of the keys that the schema knows at a key path, given the kind of a peer."""
     section: type[BaseModel] = NodeConfig
     known: dict[str, type[BaseModel]] = {
-        "peers": Peer,
+        "peers": peer,
         "routes": Route,
         "when": Conditions,
         "attributes": Test,
@@ -187,7 +197,9 @@ def _fields_at(path: KeyPath) -> Iterable[str]:
             field = section.model_fields.get(part)
             kind = field.annotation if field else None
             if part == "tls":
-                section = TlsSection
+                section = PeerTls if path[0] == "peers" else TlsSection
+            elif part == "auth" and path[0] == "peers":
+                section = WebAuth
             elif isinstance(kind, type) and issubclass(kind, BaseModel):
                 section = kind
             elif part in known:
@@ -212,6 +224,17 @@ def _references(
         for index, name in enumerate(config.accept_from):
             if name not in config.peers:
                 yield unknown(("accept_from", index), name, "peer", [*config.peers, "anyone"])
+            elif isinstance(config.peers[name], WebPeer):
+                yield Problem(
+                    file,
+                    lines.of(("accept_from", index)),
+                    f"accept_from[{index}]",
+                    f"`{name}` has a `url` and no AE title: it receives by STOW-RS and cannot send",
+                    "leave it out, or give the sender a peer of its own with `ae_title`",
+                )
+    asked = config.settle.ask_peer
+    if asked is not None and asked not in config.peers:
+        yield unknown(("settle", "ask_peer"), asked, "peer", config.peers)
     pipelines = None if known_pipelines is None else set(known_pipelines)
     for number, route in enumerate(config.routes):
         for index, name in enumerate(route.send_to):
@@ -230,17 +253,26 @@ def _absolute(config: NodeConfig, base: Path) -> NodeConfig:
         path = path.expanduser()
         return path if path.is_absolute() else base / path
 
+    def peer_moved(peer: AnyPeer) -> AnyPeer:
+        changed: dict[str, BaseModel] = {}
+        if peer.tls is not None:
+            changed["tls"] = files_moved(peer.tls, "ca", "certificate", "key")
+        if isinstance(peer, WebPeer) and peer.auth is not None:
+            changed["auth"] = files_moved(peer.auth, "token_file", "password_file")
+        return peer.model_copy(update=changed)
+
+    def files_moved(section: Section, *keys: str) -> Section:
+        files = {key: getattr(section, key) for key in keys}
+        return section.model_copy(
+            update={key: moved(file) if file else None for key, file in files.items()}
+        )
+
     tls = config.receive.tls
     if tls is not None:
-        tls = tls.model_copy(
-            update={
-                "certificate": moved(tls.certificate),
-                "key": moved(tls.key),
-                "client_ca": moved(tls.client_ca) if tls.client_ca else None,
-            }
-        )
+        tls = files_moved(tls, "certificate", "key", "client_ca")
     return config.model_copy(
         update={
+            "peers": {name: peer_moved(peer) for name, peer in config.peers.items()},
             "receive": config.receive.model_copy(update={"tls": tls}),
             "node": config.node.model_copy(update={"data_dir": moved(config.node.data_dir)}),
             "pipelines_path": [moved(path) for path in config.pipelines_path],

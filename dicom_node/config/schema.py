@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dicom_node.model.conditions import OneOrMore, Strict
 from dicom_node.model.identifiers import is_valid_uid
-from dicom_node.model.peers import AETitle, Peer
+from dicom_node.model.peers import AETitle, AnyPeer, Peer
 from dicom_node.model.routes import Route
 
 
@@ -111,9 +111,17 @@ class ReceiveSection(Strict):
 
 
 class SettleSection(Strict):
-    """A study is settled when no image has come for `quiet_seconds`."""
+    """A study is settled when no image has come for `quiet_seconds`.
+
+    Attributes:
+        ask_peer: Name of a peer that is asked then how many images it has of the study; while it
+            has more, the study waits.
+        longest_wait_seconds: After so long beyond the quiet time it is settled all the same.
+    """
 
     quiet_seconds: float = Field(default=60, gt=0)
+    ask_peer: str | None = None
+    longest_wait_seconds: float = Field(default=900, gt=0)
 
 
 class RetrySection(Strict):
@@ -132,21 +140,75 @@ class InferenceSection(Strict):
 
     Attributes:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:0" …
-        threads: CPU threads of the worker; 0: all cores.
+        workers: Worker processes; each loads every pipeline.
+        threads: CPU threads of each worker; 0: all cores, shared among the workers.
         attempts: Tries before a job that raises is failed.
         lease_seconds: A worker that has not renewed its claim for so long has lost the job.
+        time_limit_seconds: A job that takes longer is killed with its worker.
+        max_memory_mb: A worker may take so much (RLIMIT_DATA); 0: no limit; default: three
+            quarters of the machine's memory, shared among the workers; none on a GPU.
+        cpu_fallback: A job that the GPU's memory cannot hold runs on the CPU.
+        quarantine_after: A study whose jobs took down so many workers is held; 0: never.
+        report_failures: A job that fails for good sends "processing failed" in place of a result.
     """
 
     device: str = "auto"
+    workers: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=0, ge=0)
     attempts: int = Field(default=2, ge=1)
     lease_seconds: float = Field(default=60, gt=0)
+    time_limit_seconds: float = Field(default=600, gt=0)
+    max_memory_mb: int | None = Field(default=None, ge=0)
+    cpu_fallback: bool = True
+    quarantine_after: int = Field(default=3, ge=0)
+    report_failures: bool = False
 
 
 class PipelineSection(Strict):
-    """What a site changes of a pipeline: its own weights, by one line."""
+    """What a site changes of a pipeline: its own weights, its own time limit."""
 
     weights: Path | None = None
+    time_limit_seconds: float | None = Field(default=None, gt=0)
+
+
+class StudiesSection(Strict):
+    """What becomes of studies that are not as they should be.
+
+    Attributes:
+        on_changed_patient: Images that name another patient than those before hold the study
+            for a person ("hold"), or are only told in the audit trail ("process").
+    """
+
+    on_changed_patient: Literal["hold", "process"] = "hold"
+
+
+class RetentionSection(Strict):
+    """How long things are kept after a study is finished and its reports are delivered.
+
+    Attributes:
+        images_days: Then its images are removed; None: never.
+        reports_days: The same of our result objects.
+        records_days: The same of its rows in the database, the audit trail included.
+        when_disk_low: Below `node.warn_free_mb` the oldest images go before their time.
+        purge_committed: Images that a sender was told are committed may go, too.
+    """
+
+    images_days: float | None = Field(default=14, gt=0)
+    reports_days: float | None = Field(default=90, gt=0)
+    records_days: float | None = Field(default=None, gt=0)
+    when_disk_low: bool = True
+    purge_committed: bool = False
+
+    @model_validator(mode="after")
+    def _records_last_longest(self) -> RetentionSection:
+        if self.records_days is not None:
+            for name in ("images_days", "reports_days"):
+                days = getattr(self, name)
+                if days is None or days > self.records_days:
+                    raise ValueError(
+                        f"`records_days` is less than `{name}`: what is kept must be known"
+                    )
+        return self
 
 
 class NodeConfig(Strict):
@@ -158,12 +220,14 @@ class NodeConfig(Strict):
     """
 
     node: NodeSection
-    peers: dict[str, Peer] = Field(default_factory=dict)
+    peers: dict[str, AnyPeer] = Field(default_factory=dict)
     accept_from: OneOrMore
     receive: ReceiveSection = ReceiveSection()
     settle: SettleSection = SettleSection()
     retry: RetrySection = RetrySection()
     inference: InferenceSection = InferenceSection()
+    studies: StudiesSection = StudiesSection()
+    retention: RetentionSection = RetentionSection()
     pipelines: dict[str, PipelineSection] = Field(default_factory=dict)
     pipelines_path: list[Path] = Field(default_factory=list)
     routes: list[Route] = Field(default_factory=list)
@@ -175,7 +239,14 @@ class NodeConfig(Strict):
     @property
     def senders(self) -> dict[str, Peer]:
         """The peers that may send to us; empty when anyone may."""
-        return {} if self.anyone_may_send else {n: self.peers[n] for n in self.accept_from}
+        if self.anyone_may_send:
+            return {}
+        return {name: self.dicom_peers[name] for name in self.accept_from}
+
+    @property
+    def dicom_peers(self) -> dict[str, Peer]:
+        """The peers that have an AE title: all but those with a `url`."""
+        return {name: peer for name, peer in self.peers.items() if isinstance(peer, Peer)}
 
     @property
     def database_url(self) -> str:
@@ -192,7 +263,7 @@ class NodeConfig(Strict):
     @model_validator(mode="after")
     def _certificates_can_be_shown(self) -> NodeConfig:
         tls = self.receive.tls
-        asked = [name for name, peer in self.peers.items() if peer.needs_certificate]
+        asked = [name for name, peer in self.dicom_peers.items() if peer.needs_certificate]
         if asked and (tls is None or tls.client_certificate == "none"):
             raise ValueError(
                 f"peer {asked[0]} needs a certificate, but `receive.tls` asks for none: "
@@ -200,6 +271,17 @@ class NodeConfig(Strict):
             )
         if tls is not None and tls.port == self.node.port:
             raise ValueError(f"`receive.tls.port` and `node.port` are both {tls.port}")
+        return self
+
+    @model_validator(mode="after")
+    def _reports_are_let_in(self) -> NodeConfig:
+        for name, peer in self.dicom_peers.items():
+            let_in = self.anyone_may_send or name in self.accept_from
+            if peer.storage_commitment and not let_in:
+                raise ValueError(
+                    f"peer {name} has `storage_commitment`: it reports by an association of "
+                    "its own, so name it in `accept_from`, too"
+                )
         return self
 
     @model_validator(mode="after")

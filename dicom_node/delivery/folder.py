@@ -1,21 +1,16 @@
-"""Sending the DICOM files of a folder to a peer, in the transfer syntax that they have."""
+"""Sending the DICOM files of a folder to a peer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
-from dicom_node.delivery.scu import Answer, Outgoing, ScuSettings, store
+from dicom_node.delivery.answers import Answer, Destination, Outgoing
 from dicom_node.errors import NodeError
-from dicom_node.model.peers import Peer
-
-_MAX_CONTEXTS: Final = 128
-"""Presentation contexts that one association may propose (PS3.8 section 9.3.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +39,11 @@ def files_in(folder: Path) -> Found:
     return Found(tuple(files), tuple(others))
 
 
-def send_files(
-    settings: ScuSettings, peer: Peer, files: Sequence[Path]
-) -> Iterator[tuple[Path, Answer]]:
-    """Send files over as few associations as their presentation contexts allow."""
-    outgoing = [Outgoing(n, file, *_context(file)) for n, file in enumerate(files)]
-    batch: list[Outgoing] = []
-    contexts: set[tuple[str, str | None]] = set()
-    for item in [*outgoing, None]:
-        key = (item.sop_class_uid, item.transfer_syntax_uid) if item else None
-        if item is None or (key not in contexts and len(contexts) == _MAX_CONTEXTS):
-            for answer in store(settings, peer, batch):
-                yield files[answer.id], answer
-            batch, contexts = [], set()
-        if item is not None and key is not None:
-            batch.append(item)
-            contexts.add(key)
+def send_files(destination: Destination, files: Sequence[Path]) -> Iterator[tuple[Path, Answer]]:
+    """Send files, in the transfer syntax that they have where the peer takes it."""
+    outgoing = [Outgoing(number, file, *_context(file)) for number, file in enumerate(files)]
+    for answer in destination.send(outgoing):
+        yield files[answer.id], answer
 
 
 def _context(file: Path) -> tuple[str, str]:

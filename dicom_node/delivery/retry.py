@@ -25,5 +25,14 @@ class RetryStrategy:
         """Return when to try again after `attempts` failures; None: give up."""
         # beyond 2**30 waits are past `longest` anyway, and the float stays small
         wait = min(self.longest, self.first * 2 ** min(attempts - 1, 30))
+        return self._due(wait, queued_at, now)
+
+    def next_by_age(self, since: datetime, now: datetime) -> datetime | None:
+        """Return when to try again what is tried in vain since a time; None: give up."""
+        # waiting as long as it has waited already doubles the wait, too
+        wait = min(self.longest, max(self.first, now - since))
+        return self._due(wait, since, now)
+
+    def _due(self, wait: timedelta, since: datetime, now: datetime) -> datetime | None:
         due = now + wait * (1 + self.jitter() / 4)
-        return None if due - queued_at > self.give_up_after else due
+        return None if due - since > self.give_up_after else due

@@ -2,77 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from pydicom import dcmread
+from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.presentation import VerificationPresentationContexts, build_context
-from pynetdicom.status import code_to_category
 
+from dicom_node.delivery.answers import Answer, Outgoing, Verdict, status_text, verdict_of
+from dicom_node.delivery.transcode import UNCOMPRESSED, can_be_uncompressed, uncompress
+from dicom_node.errors import AssociationError
 from dicom_node.model.peers import Peer
-from dicom_node.requestor import keep_answers
+from dicom_node.requestor import ScuSettings, associate
 
-_UNCOMPRESSED: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-
-
-class Verdict(Enum):
-    """What an attempt means for the outbox."""
-
-    SENT = "sent"
-    TRY_AGAIN = "try again"
-    NEVER = "never"
+_MAX_CONTEXTS: Final = 128
+"""Presentation contexts that one association may propose (PS3.8 section 9.3.2.2)."""
+_SEVERAL: Final = ""
+"""Stands for the uncompressed transfer syntaxes, of which the peer chooses one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One object to send; `transfer_syntax_uid` None: one of the uncompressed, as negotiated."""
+class CStore:
+    """A peer that is sent to by C-STORE: a kind of `Destination`."""
 
-    id: int
-    file: Path
-    sop_class_uid: str
-    transfer_syntax_uid: str | None = None
+    settings: ScuSettings
+    peer: Peer
 
+    def send(self, objects: Sequence[Outgoing]) -> Iterator[Answer]:
+        """Send objects over one association, or a few where their contexts are too many."""
+        return store(self.settings, self.peer, objects)
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The outcome of one attempt, and what the peer (or the network) said."""
-
-    id: int
-    verdict: Verdict
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ScuSettings:
-    """How we call peers; times in seconds."""
-
-    ae_title: str
-    connect_timeout: float = 10
-    acse_timeout: float = 15
-    dimse_timeout: float = 60
+    def check(self) -> str | None:
+        """C-ECHO."""
+        return echo(self.settings, self.peer)
 
 
 def store(settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
     """Send objects to a peer over one association; yields one answer for each.
 
-    Only the SOP classes at hand are proposed, as many PACS refuse long lists. "Sent" means that
-    the peer answered 0x0000 or a warning (PS3.4 Table B.2-1).
+    Only the SOP classes at hand are proposed, as many PACS refuse long lists. An object goes in
+    the transfer syntax of its file, or uncompressed when the peer takes it only so.
     """
-    ae = _ae(settings)
-    wanted = sorted({(item.sop_class_uid, item.transfer_syntax_uid or "") for item in objects})
+    ready: list[Outgoing] = []
+    for item in objects:
+        try:
+            ready.append(_with_syntax(item))
+        except (OSError, InvalidDicomError, AttributeError) as error:
+            yield _unreadable(item, error)
+    for batch in _batches(ready):
+        yield from _store_batch(settings, peer, batch)
+
+
+def echo(settings: ScuSettings, peer: Peer) -> str | None:
+    """C-ECHO a peer; returns None when it answers, else why not."""
+    try:
+        association = associate(settings, peer, VerificationPresentationContexts)
+    except AssociationError as error:
+        return error.why
+    try:
+        status = association.send_c_echo()
+    except (ValueError, RuntimeError) as error:
+        return f"it could not be asked: {error}"
+    finally:
+        if association.is_established:
+            association.release()
+    code = status.get("Status")
+    return None if code == 0 else status_text(code)
+
+
+def _with_syntax(item: Outgoing) -> Outgoing:
+    syntax = item.transfer_syntax_uid or str(read_file_meta_info(item.file).TransferSyntaxUID)
+    others = tuple(_with_syntax(other) for other in item.alternatives)
+    return replace(item, transfer_syntax_uid=syntax, alternatives=others)
+
+
+def _wanted(item: Outgoing) -> set[tuple[str, str]]:
+    """The contexts that an object may take: SOP class and transfer syntax."""
+    syntax = item.transfer_syntax_uid or ""
+    wanted = set() if syntax in UNCOMPRESSED else {(item.sop_class_uid, syntax)}
+    if can_be_uncompressed(syntax):
+        wanted.add((item.sop_class_uid, _SEVERAL))
+    return wanted.union(*map(_wanted, item.alternatives))
+
+
+def _batches(objects: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    batch: list[Outgoing] = []
+    contexts: set[tuple[str, str]] = set()
+    for item in objects:
+        more = _wanted(item)
+        if len(contexts | more) > _MAX_CONTEXTS:
+            yield batch
+            batch, contexts = [], set()
+        batch.append(item)
+        contexts |= more
+    if batch:
+        yield batch
+
+
+def _store_batch(
+    settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]
+) -> Iterator[Answer]:
+    wanted = sorted(set().union(*map(_wanted, objects)))
     # a context each, as the acceptor chooses only one transfer syntax of a context
-    ae.requested_contexts = [build_context(uid, syntax or _UNCOMPRESSED) for uid, syntax in wanted]
-    association = _associate(ae, peer)
-    if not association.is_established:
-        why = _not_established(association)
+    contexts = [build_context(uid, syntax or list(UNCOMPRESSED)) for uid, syntax in wanted]
+    try:
+        association = associate(settings, peer, contexts)
+    except AssociationError as error:
         for item in objects:
-            yield Answer(item.id, Verdict.TRY_AGAIN, why)
+            yield Answer(item.id, Verdict.TRY_AGAIN, error.why, away=True)
         return
     try:
         for item in objects:
@@ -82,94 +124,62 @@ def store(settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]) -> Ite
             association.release()
 
 
-def echo(settings: ScuSettings, peer: Peer) -> str | None:
-    """C-ECHO a peer; returns None when it answers, else why not."""
-    ae = _ae(settings)
-    ae.requested_contexts = VerificationPresentationContexts
-    association = _associate(ae, peer)
-    if not association.is_established:
-        return _not_established(association)
-    try:
-        status = association.send_c_echo()
-    finally:
-        if association.is_established:
-            association.release()
-    code = status.get("Status")
-    return None if code == 0 else _status_text(code, "")
-
-
-def _ae(settings: ScuSettings) -> AE:
-    ae = AE(settings.ae_title)
-    ae.connection_timeout = settings.connect_timeout
-    ae.acse_timeout = settings.acse_timeout
-    ae.dimse_timeout = settings.dimse_timeout
-    ae.network_timeout = settings.dimse_timeout
-    return ae
-
-
-def _associate(ae: AE, peer: Peer) -> Association:
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
-    keep_answers(association)
-    return association
-
-
 def _store_one(association: Association, item: Outgoing) -> Answer:
     if not association.is_established:
         return Answer(item.id, Verdict.TRY_AGAIN, "the association was lost before this object")
-    accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
-    if item.sop_class_uid not in accepted:
-        return Answer(
-            item.id,
-            Verdict.TRY_AGAIN,
-            f"the peer does not accept the SOP class {item.sop_class_uid}",
-        )
+    for form in (item, *item.alternatives):
+        accepted = {
+            str(context.transfer_syntax[0])
+            for context in association.accepted_contexts
+            if context.abstract_syntax == form.sop_class_uid
+        }
+        if accepted:
+            answer = _store_form(association, form, accepted)
+            return replace(answer, sop_class_uid=form.sop_class_uid)
+    classes = " nor ".join(form.sop_class_uid for form in (item, *item.alternatives))
+    why = f"the peer does not accept the SOP class {classes}"
+    return Answer(item.id, Verdict.TRY_AGAIN, why)
+
+
+def _store_form(association: Association, item: Outgoing, accepted: set[str]) -> Answer:
     try:
         dataset = dcmread(item.file)
-    except FileNotFoundError:
-        return Answer(item.id, Verdict.NEVER, "the report's file is gone from the reports folder")
     except (OSError, InvalidDicomError) as error:
-        return Answer(
-            item.id, Verdict.TRY_AGAIN, f"the report's file cannot be read: {type(error).__name__}"
-        )
+        return _unreadable(item, error)
+    if item.transfer_syntax_uid not in accepted:
+        why_not = _uncompress(dataset, accepted)
+        if why_not is not None:
+            return Answer(item.id, Verdict.TRY_AGAIN, why_not)
     try:
+        # of the uncompressed transfer syntaxes, pynetdicom encodes in the accepted one
         status = association.send_c_store(dataset)
-    except (ValueError, RuntimeError) as error:
-        return Answer(item.id, Verdict.TRY_AGAIN, f"it could not be sent: {error}")
+    except (ValueError, RuntimeError, AttributeError) as error:
+        return Answer(item.id, Verdict.TRY_AGAIN, f"it could not be sent ({type(error).__name__})")
     code = status.get("Status")
-    comment = str(status.get("ErrorComment") or "")
     if code is None:
-        return Answer(item.id, Verdict.TRY_AGAIN, "no answer: timed out or the connection broke")
-    text = _status_text(code, comment)
-    sent = code_to_category(code) in ("Success", "Warning")
-    return Answer(item.id, Verdict.SENT if sent else Verdict.TRY_AGAIN, text)
+        return Answer(item.id, Verdict.TRY_AGAIN, status_text(None))
+    text = status_text(code, str(status.get("ErrorComment") or ""))
+    return Answer(item.id, verdict_of(code), text)
 
 
-def _status_text(code: int | None, comment: str) -> str:
-    if code is None:
-        return "no answer: timed out or the connection broke"
-    text = f"status 0x{code:04X} ({code_to_category(code)})"
-    return f"{text}: {comment}" if comment else text
+def _uncompress(dataset: FileDataset, accepted: set[str]) -> str | None:
+    """Make a data set fit for a peer that does not take its transfer syntax, or say why not."""
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    if not (can_be_uncompressed(syntax) and accepted.intersection(UNCOMPRESSED)):
+        return f"the peer does not accept the transfer syntax {syntax.name}"
+    try:
+        uncompress(dataset)
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        return (
+            f"the peer does not accept the transfer syntax {syntax.name}, and the pixels cannot "
+            f"be decompressed here ({type(error).__name__})"
+        )
+    return None
 
 
-_REASONS: dict[tuple[int, int], str] = {
-    (1, 3): "it does not know our AE title (calling AE title not recognised)",
-    (1, 7): "it does not know its AE title as we call it (called AE title not recognised)",
-    (3, 1): "it is congested",
-    (3, 2): "its limit of associations is reached",
-}
-"""(source, reason) of an A-ASSOCIATE-RJ in words (PS3.8 Table 9-21)."""
-
-
-def _not_established(association: Association) -> str:
-    if association.is_rejected:
-        primitive = association.acceptor.primitive
-        source = (primitive.result_source if primitive else None) or 0
-        reason = (primitive.diagnostic if primitive else None) or 0
-        words = _REASONS.get((source, reason), f"source {source}, reason {reason}")
-        return f"the peer rejected the association: {words}"
-    if association.is_aborted:
-        return "no association: the connection failed or the peer aborted"
-    return "no association: the peer accepted none of our SOP classes"
-
-
-Store = Callable[[Peer, Sequence[Outgoing]], Iterator[Answer]]
+def _unreadable(item: Outgoing, error: Exception) -> Answer:
+    if isinstance(error, FileNotFoundError):
+        return Answer(item.id, Verdict.NEVER, "the report's file is gone from the reports folder")
+    return Answer(
+        item.id, Verdict.TRY_AGAIN, f"the report's file cannot be read: {type(error).__name__}"
+    )

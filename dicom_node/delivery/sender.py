@@ -4,43 +4,63 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import structlog
+from pydicom.uid import UID
 
 from dicom_node.clock import Clock
+from dicom_node.delivery.answers import Answer, Destination, Outgoing, Verdict
+from dicom_node.delivery.commitment import CommitmentAsker
 from dicom_node.delivery.retry import RetryStrategy
-from dicom_node.delivery.scu import Answer, Outgoing, Store, Verdict
-from dicom_node.model.peers import Peer
+from dicom_node.logs import error_facts
+from dicom_node.model.documents import DocumentClass
 from dicom_node.store import outbox
 from dicom_node.store.database import Database
 from dicom_node.store.tables import Delivery
 
 _log = structlog.get_logger()
 
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds that a sender waits at most after an error of its own."""
+
 
 class PeerSender:
-    """Sends what is due for one peer."""
+    """Sends what is due for one peer.
+
+    Args:
+        asker: Asks the peer to commit to what it has; None: "sent" is the end.
+        sr_classes: In which the peer gets an SR, best first.
+    """
 
     def __init__(
         self,
         name: str,
-        peer: Peer,
+        destination: Destination,
         *,
         database: Database,
         reports_dir: Path,
-        store: Store,
         retry: RetryStrategy,
         clock: Clock,
+        asker: CommitmentAsker | None = None,
+        sr_classes: Sequence[DocumentClass] = tuple(DocumentClass),
     ) -> None:
         self.name = name
-        self._peer = peer
+        self._destination = destination
         self._database = database
         self._reports_dir = reports_dir
-        self._store = store
         self._retry = retry
         self._clock = clock
+        self._asker = asker
+        self._sr_classes = sr_classes
+
+    def work(self) -> int:
+        """Send what is due; when nothing is, ask about what was sent. Returns the number."""
+        tried = self.send_due()
+        return tried or (self._asker.ask_due() if self._asker is not None else 0)
 
     def send_due(self) -> int:
         """Send the deliveries that are due; returns how many were tried."""
@@ -49,44 +69,89 @@ class PeerSender:
         if not due:
             return 0
         by_id = {delivery.id: delivery for delivery in due}
+        away: list[Answer] = []
         # each answer is recorded at once: what follows may never return
-        for answer in self._store(self._peer, self._outgoing(due)):
-            self._record(by_id[answer.id], answer)
+        for answer in self._destination.send(self._outgoing(due)):
+            if answer.away:
+                away.append(answer)
+            else:
+                self._record(by_id[answer.id], answer)
+        if away:
+            self._record_away([by_id[answer.id] for answer in away], away[0].text)
         return len(due)
 
     def _outgoing(self, due: Sequence[Delivery]) -> list[Outgoing]:
-        return [
-            Outgoing(
-                delivery.id,
-                self._reports_dir / delivery.report.path,
-                delivery.report.sop_class_uid,
-            )
-            for delivery in due
+        return [self._forms(delivery) for delivery in due]
+
+    def _forms(self, delivery: Delivery) -> Outgoing:
+        """A delivery's object with its alternatives, in the order that the peer wants."""
+        report = delivery.report
+        paths = {report.sop_class_uid: report.path}
+        paths |= {other["sop_class_uid"]: other["path"] for other in report.alternatives or ()}
+        # one that was made in none of the classes goes as it is
+        wanted = [kind.uid for kind in self._sr_classes if kind.uid in paths]
+        first, *others = [
+            Outgoing(delivery.id, self._reports_dir / paths[uid], uid)
+            for uid in wanted or [report.sop_class_uid]
         ]
+        return replace(first, alternatives=tuple(others))
 
     def _record(self, delivery: Delivery, answer: Answer) -> None:
         now = self._clock.now()
+        other = _alternative(delivery, answer)
+        text = f"{answer.text}, as {UID(other['sop_class_uid']).name}" if other else answer.text
         log = _log.bind(
             peer=self.name,
             delivery_id=delivery.id,
             study_uid=delivery.report.job.study.study_instance_uid,
             sop_instance_uid=delivery.report.sop_instance_uid,
-            answer=answer.text,
+            answer=text,
         )
         with self._database.write() as session:
             if answer.verdict is Verdict.SENT:
-                outbox.mark_sent(session, delivery.id, answer.text, now)
+                ask = self._asker is not None
+                sent_as = other["sop_instance_uid"] if other else None
+                outbox.mark_sent(session, delivery.id, text, now, ask=ask, sent_as=sent_as)
                 log.info("report_sent")
                 return
             again = None
             if answer.verdict is Verdict.TRY_AGAIN:
                 again = self._retry.next_attempt(delivery.attempts + 1, delivery.queued_at, now)
             if again is None:
-                outbox.mark_failed(session, delivery.id, answer.text, now)
+                outbox.mark_failed(session, delivery.id, text, now)
                 log.error("report_failed", fix=f"mend the peer, then `retry --peer {self.name}`")
             else:
-                outbox.mark_again(session, delivery.id, answer.text, now, again)
+                outbox.mark_again(session, delivery.id, text, now, again)
                 log.warning("report_delayed", next_attempt_at=again.isoformat())
+
+    def _record_away(self, deliveries: Sequence[Delivery], why: str) -> None:
+        """The peer could not be reached: noted at one stroke, to come back at one moment."""
+        now = self._clock.now()
+        jitter = self._retry.jitter()
+        retry = replace(self._retry, jitter=lambda: jitter)
+        given_up = 0
+        with self._database.write() as session:
+            for delivery in deliveries:
+                again = retry.next_attempt(delivery.attempts + 1, delivery.queued_at, now)
+                if again is None:
+                    given_up += 1
+                    outbox.mark_failed(session, delivery.id, why, now)
+                else:
+                    outbox.mark_again(session, delivery.id, why, now, again)
+        log = _log.bind(peer=self.name, answer=why)
+        if given_up:
+            fix = f"mend the peer, then `retry --peer {self.name}`"
+            log.error("report_failed", objects=given_up, fix=fix)
+        if len(deliveries) > given_up:
+            log.warning("peer_away", objects=len(deliveries) - given_up)
+
+
+def _alternative(delivery: Delivery, answer: Answer) -> dict[str, str] | None:
+    """The form that was sent, if it was not the report itself."""
+    for other in delivery.report.alternatives or ():
+        if other["sop_class_uid"] == answer.sop_class_uid:
+            return dict(other)
+    return None
 
 
 class Outbox:
@@ -116,6 +181,15 @@ class Outbox:
         return all(thread.is_alive() for thread in self._threads)
 
     def _run(self, sender: PeerSender) -> None:
+        failures = 0
         while not self._stop.is_set():
-            if sender.send_due() == 0:
+            try:
+                worked = sender.work()
+            except Exception as error:  # noqa: BLE001 - one peer's trouble must not stop the others
+                failures += 1
+                _log.error("sender_failed", peer=sender.name, **error_facts(error))
+                self._stop.wait(min(self._idle * 2**failures, _LONGEST_PAUSE))
+                continue
+            failures = 0
+            if not worked:
                 self._stop.wait(self._idle)

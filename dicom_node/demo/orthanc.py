@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ class Orthanc:
     Args:
         folder: Its configuration, log and storage go here; kept between two starts.
         modalities: AE title, host and port of those it may send to, by name.
+        settings: Orthanc's own, over ours.
+        user: Name and password that HTTP takes; None: no password is asked for.
     """
 
     def __init__(
@@ -33,11 +36,15 @@ class Orthanc:
         http_port: int,
         modalities: Mapping[str, tuple[str, str, int]] | None = None,
         plugins: tuple[Path, ...] = (),
+        settings: Mapping[str, Any] | None = None,
+        user: tuple[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.ae_title = ae_title
         self.dicom_port = dicom_port
         self.http_port = http_port
+        pair = base64.b64encode(":".join(user).encode()).decode("ascii") if user else ""
+        self._headers = {"Authorization": f"Basic {pair}"} if user else {}
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = {
             "Name": "PACS",
@@ -45,7 +52,8 @@ class Orthanc:
             "DicomPort": dicom_port,
             "HttpPort": http_port,
             "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
+            "AuthenticationEnabled": user is not None,
+            "RegisteredUsers": dict([user] if user is not None else []),
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
             "DicomCheckCalledAet": False,
@@ -57,6 +65,7 @@ class Orthanc:
                 name: {"AET": aet, "Host": host, "Port": port}
                 for name, (aet, host, port) in (modalities or {}).items()
             },
+            **(settings or {}),
         }
 
     @staticmethod
@@ -121,8 +130,15 @@ class Orthanc:
     def fetch(self, path: str) -> bytes:
         """GET a path of the REST interface; returns the bytes."""
         url = f"http://127.0.0.1:{self.http_port}{path}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        asked = urllib.request.Request(url, headers=self._headers)
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             return bytes(answer.read())
+
+    def delete(self, path: str) -> None:
+        """DELETE a path of the REST interface."""
+        url = f"http://127.0.0.1:{self.http_port}{path}"
+        asked = urllib.request.Request(url, headers=self._headers, method="DELETE")
+        urllib.request.urlopen(asked, timeout=30).close()
 
     def instances(self) -> list[dict[str, Any]]:
         """Return the main tags of every stored instance, with its Orthanc id under "ID"."""

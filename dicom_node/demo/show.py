@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from dicom_node.config import load_config
-from dicom_node.delivery import ScuSettings, Verdict, echo
+from dicom_node.delivery import CStore, ScuSettings, Verdict, echo
 from dicom_node.delivery.folder import files_in, send_files
 from dicom_node.demo.live import has_ended, watch
 from dicom_node.demo.pacs import Pacs, demo_pacs
@@ -149,7 +149,7 @@ def _send(sources: Path, port: int, console: Console) -> set[str]:
     found = files_in(sources)
     for file in found.not_dicom:
         console.print(f"[yellow]no DICOM file, not sent[/] {escape(str(file))}")
-    answers = send_files(ScuSettings(_MODALITY), peer, found.files)
+    answers = send_files(CStore(ScuSettings(_MODALITY), peer), found.files)
     for file, answer in track(
         answers,
         "sending",

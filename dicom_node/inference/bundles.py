@@ -159,6 +159,12 @@ def load_bundle(folder: Path, own_weights: Path | None = None) -> Bundle:
     metadata = _metadata(folder)
     version = str(metadata.get("version", "0"))
     if own_weights is not None:
+        # installed weights have their version and hash beside them
+        entry = _manifest(entry_file(own_weights)).get(name)
+        if entry is not None:
+            return Bundle(
+                name, folder, spec, entry.version, own_weights, entry.sha256, entry.demonstration
+            )
         sha = _sha256(own_weights) if own_weights.is_file() else ""
         return Bundle(name, folder, spec, f"{version}+site", own_weights, sha, False)
     for home in (folder / "weights", WEIGHTS):
@@ -177,6 +183,11 @@ def load_bundle(folder: Path, own_weights: Path | None = None) -> Bundle:
     model = folder / "models" / "model.safetensors"
     sha = _sha256(model) if model.is_file() else ""
     return Bundle(name, folder, spec, version, model, sha, True)
+
+
+def entry_file(weights: Path) -> Path:
+    """Return where the manifest entry of installed weights stands: beside them."""
+    return weights.with_name(f"{weights.name}.yaml")
 
 
 def _spec(folder: Path) -> PipelineSpec:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dicom_node.errors import NodeError, PipelineError
+from dicom_node.inference.memory import memory_error
 
 
 class Stage:
@@ -34,6 +35,9 @@ class Stage:
             return
         # MONAI wraps what a transform raised
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        short = memory_error(cause, self._pipeline, self._name)
+        if short is not None:
+            raise short from None
         where = traceback.extract_tb(cause.__traceback__)[-1]
         raise PipelineError(
             f"pipeline {self._pipeline}",

@@ -14,6 +14,7 @@ from dicom_node.inference.bundles import Bundle
 from dicom_node.inference.devices import record_of
 from dicom_node.inference.guard import Stage
 from dicom_node.inference.jobs import JobInput, Outcome
+from dicom_node.inference.memory import infer
 from dicom_node.inference.naming import told_apart
 from dicom_node.inference.outputs import findings_of, summary_of
 from dicom_node.inference.parts import build_parts
@@ -179,7 +180,9 @@ class LoadedPipeline:
             batch = torch.as_tensor(data["image"] if data.get("batched") else data["image"][None])
             batch = batch.as_subclass(Tensor).to(self._device)
             with torch.inference_mode():
-                prediction = self._parts.inferer(batch, self._parts.network)
+                prediction = infer(
+                    lambda part: self._parts.inferer(part, self._parts.network), batch
+                )
             self._check_finite(prediction)
             data["pred"] = prediction if data.get("batched") else _first(prediction)
         with self._stage("postprocessing"):

@@ -121,7 +121,7 @@ def _finding(
         return Measurement(
             subject,
             output.concept.code(),
-            _number(data, output.key),
+            _plausible(output, _number(data, output.key)),
             output.unit.code(),
             uncertainty=_spread(data, output.uncertainty_key) if output.uncertainty_key else None,
             normal_range=output.normal_range,
@@ -191,6 +191,17 @@ def _label(spec: LabelSpec) -> Label:
     return Label(
         spec.code.code(), spec.text, tuple((code.code(), text) for code, text in spec.detail)
     )
+
+
+def _plausible(output: MeasurementOutput, value: float) -> float:
+    low, high = output.plausible_range or (None, None)
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise PipelineError(
+            f"output {output.key}",
+            f"{value:.6g} is outside of its plausible range",
+            "look at the images; if the value is right, widen `plausible_range` in dicom.yaml",
+        )
+    return value
 
 
 def _spread(data: Mapping[str, Any], key: str) -> float:

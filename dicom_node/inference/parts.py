@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from dicom_node.errors import NodeError, PipelineError
 from dicom_node.inference.bundles import Bundle
+from dicom_node.inference.calibration import calibration_of
 from dicom_node.model.targets import Rejection, SeriesCandidate, SeriesChoice, Target
 
 Locator = Callable[[MetaTensor, Mapping[str, Any]], Sequence[Target | Rejection]]
@@ -46,9 +48,37 @@ def build_parts(bundle: Bundle, device: torch.device) -> Parts:
     Raises:
         PipelineError: The configuration or the weights do not make a network.
     """
-    weights = _weights(bundle)
+    content = bundle.read_weights()
+    weights = _weights(bundle, content)
+    calibration = calibration_of(content, bundle.name)
+    with _building(bundle):
+        return _build(bundle, weights, calibration, device)
+
+
+def build_untrained(bundle: Bundle, device: torch.device) -> Parts:
+    """Instantiate a bundle that has no weights yet, for what needs none of them.
+
+    Raises:
+        PipelineError: The configuration does not make a network.
+    """
+    with _building(bundle):
+        return _build(bundle, None, {}, device)
+
+
+def network_of(bundle: Bundle) -> nn.Module:
+    """Instantiate a bundle's network, without its weights.
+
+    Raises:
+        PipelineError: The configuration does not make a network.
+    """
+    with _building(bundle):
+        return _network(bundle, _parser(bundle, torch.device("cpu")))
+
+
+@contextmanager
+def _building(bundle: Bundle) -> Iterator[None]:
     try:
-        return _build(bundle, weights, device)
+        yield
     except NodeError:
         raise
     except Exception as error:
@@ -59,10 +89,10 @@ def build_parts(bundle: Bundle, device: torch.device) -> Parts:
         ) from error
 
 
-def _weights(bundle: Bundle) -> dict[str, torch.Tensor]:
+def _weights(bundle: Bundle, content: bytes) -> dict[str, torch.Tensor]:
     """Load the weights from the very bytes whose hash was checked, to float32."""
     try:
-        tensors = load(bundle.read_weights())
+        tensors = load(content)
     except SafetensorError as error:
         raise PipelineError(
             f"pipeline {bundle.name}",
@@ -75,13 +105,40 @@ def _weights(bundle: Bundle) -> dict[str, torch.Tensor]:
     }
 
 
-def _build(bundle: Bundle, weights: Mapping[str, torch.Tensor], device: torch.device) -> Parts:
+def _parser(bundle: Bundle, device: torch.device) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(str(bundle.inference_config))
     parser.set(_without_loading(parser.get()))
     parser.read_meta(str(bundle.folder / "configs" / "metadata.json"))
     parser["bundle_root"] = str(bundle.folder)
     parser["device"] = device
+    return parser
+
+
+def _network(bundle: Bundle, parser: ConfigParser) -> nn.Module:
+    network = parser.get_parsed_content("network_def") if "network_def" in parser else None
+    if not isinstance(network, nn.Module):
+        raise PipelineError(
+            f"pipeline {bundle.name}", "`network_def` is no network", "correct inference.yaml"
+        )
+    return network
+
+
+def _build(
+    bundle: Bundle,
+    weights: Mapping[str, torch.Tensor] | None,
+    calibration: Mapping[str, float],
+    device: torch.device,
+) -> Parts:
+    parser = _parser(bundle, device)
+    for place, number in calibration.items():
+        if place not in parser:
+            raise PipelineError(
+                f"pipeline {bundle.name}",
+                f"{bundle.weights.name} brings a number for {place}, which is not there",
+                "use weights that were trained for this pipeline",
+            )
+        parser[place] = number
     parser.parse()
 
     def part(name: str) -> Any:
@@ -92,12 +149,10 @@ def _build(bundle: Bundle, weights: Mapping[str, torch.Tensor], device: torch.de
             )
         return found
 
-    network = part("network_def")
-    if not isinstance(network, nn.Module):
-        raise PipelineError(
-            f"pipeline {bundle.name}", "`network_def` is no network", "correct inference.yaml"
-        )
-    missing, unexpected = network.load_state_dict(weights, strict=False)
+    network = _network(bundle, parser)
+    missing, unexpected = (
+        network.load_state_dict(weights, strict=False) if weights is not None else ([], [])
+    )
     if missing or unexpected:
         raise PipelineError(
             f"pipeline {bundle.name}",

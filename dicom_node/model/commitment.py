@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+from pydicom.dataset import Dataset
+
+PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model SOP Class."""
+WELL_KNOWN_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+REQUEST_ACTION: Final = 1
+"""Action Type ID (PS3.4 Table J.3-1)."""
+ALL_COMMITTED: Final = 1
+SOME_FAILED: Final = 2
+"""Event Types (PS3.4 Tables J.3-2 and J.3-3)."""
 
 
 class Reference(NamedTuple):
-    """An instance that a peer asks about."""
+    """An instance that is asked about."""
 
     sop_class_uid: str
     sop_instance_uid: str
+
+    def as_item(self) -> Dataset:
+        """Return it as an item of a Referenced SOP Sequence."""
+        item = Dataset()
+        item.ReferencedSOPClassUID = self.sop_class_uid
+        item.ReferencedSOPInstanceUID = self.sop_instance_uid
+        return item
 
 
 class FailureReason(IntEnum):
@@ -61,6 +79,59 @@ class CommitmentResult:
     failed: Sequence[tuple[Reference, FailureReason]]
 
 
+@dataclass(frozen=True, slots=True)
+class CommitmentReport:
+    """What a peer tells of our request by N-EVENT-REPORT.
+
+    Attributes:
+        failed: What it is not committed to, each with its Failure Reason.
+    """
+
+    transaction_uid: str
+    committed: frozenset[Reference]
+    failed: Mapping[Reference, int]
+
+
+def read_report(event_type: int, information: Dataset) -> CommitmentReport:
+    """Read the Event Information of a report (PS3.4 Tables J.3-2 and J.3-3).
+
+    Raises:
+        ValueError: It is none, or lacks something.
+    """
+    if event_type not in (ALL_COMMITTED, SOME_FAILED):
+        raise ValueError("the event type is unknown")
+
+    def reference(item: Dataset) -> Reference:
+        return Reference(str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID))
+
+    try:
+        transaction_uid = str(information.TransactionUID)
+        committed = {reference(item) for item in information.get("ReferencedSOPSequence") or ()}
+        failed = {
+            reference(item): int(item.get("FailureReason") or FailureReason.PROCESSING_FAILURE)
+            for item in information.get("FailedSOPSequence") or ()
+        }
+    except Exception as error:  # noqa: BLE001 - hostile bytes raise anything; it is refused
+        raise ValueError(f"the report cannot be read ({type(error).__name__})") from None
+    return CommitmentReport(transaction_uid, frozenset(committed - failed.keys()), failed)
+
+
+_REASONS: Final = {
+    0x0110: "processing failure",
+    0x0112: "it has no such object",
+    0x0119: "it has another SOP class under this UID",
+    0x0122: "it does not support the SOP class",
+    0x0131: "the Transaction UID is in use",
+    0x0213: "resource limitation",
+}
+
+
+def reason_text(reason: int) -> str:
+    """Say a Failure Reason in words (PS3.3 section C.14.1.1)."""
+    words = _REASONS.get(reason)
+    return f"0x{reason:04X} ({words})" if words else f"0x{reason:04X}"
+
+
 class Commitments(Protocol):
     """What a receiver's association needs; every method raises StoreError when it cannot."""
 
@@ -78,4 +149,8 @@ class Commitments(Protocol):
 
     def let_go(self, calling_ae: str, transaction_uid: str) -> None:
         """The association has ended before: the report takes another."""
+        ...
+
+    def told(self, calling_ae: str, report: CommitmentReport) -> bool:
+        """A peer reports on a request of ours; False: we have not asked it."""
         ...

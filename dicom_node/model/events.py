@@ -15,6 +15,7 @@ class ReceiveKind(StrEnum):
     ASSOCIATION_ABORTED = "association_aborted"
     INSTANCE_REFUSED = "instance_refused"
     COMMITMENT_REFUSED = "commitment_refused"
+    COMMITMENT_REPORT_REFUSED = "commitment_report_refused"
     CONNECTION_REFUSED = "connection_refused"
 
 

@@ -197,6 +197,8 @@ class Findings:
         images: Every image that was analysed (for the SR's references).
         procedure: The imaging procedure, coded (Procedure Reported, TID 1500).
         started: When the analysis began (UTC).
+        edition: Tells what was made of the same images by the same model for another purpose
+            ("failed": that nothing was found); its objects have UIDs of their own.
     """
 
     algorithm: Algorithm
@@ -206,6 +208,7 @@ class Findings:
     items: tuple[Finding, ...]
     started: datetime
     notes: tuple[str, ...] = field(default=())
+    edition: str = ""
 
     @property
     def evaluated(self) -> bool:

@@ -57,6 +57,7 @@ OTHER_SERIES_CHOSEN: Final = _own("other-series", "Another series of the study w
 REGION_TOO_SMALL: Final = _own("region-too-small", "Region too small")
 UNREADABLE: Final = _own("unreadable", "Pixels unreadable")
 UNFIT_GEOMETRY: Final = _own("unfit-geometry", "Image geometry unfit for evaluation")
+PROCESSING_FAILED: Final = _own("process-failed", "Processing failed")
 NO_SUITABLE_IMAGE: Final = _own("no-image", "No suitable image in the study")
 
 # Knee: Kellgren-Lawrence grade of osteoarthritis (Ann Rheum Dis 1957;16:494-502).

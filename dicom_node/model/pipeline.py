@@ -69,7 +69,10 @@ class ClassificationOutput(Strict):
 
 
 class MeasurementOutput(Strict):
-    """`key` holds a number; `uncertainty_key` one standard deviation in the same unit."""
+    """`key` holds a number; `uncertainty_key` one standard deviation in the same unit.
+
+    A number outside of `plausible_range` is none that nature makes: the job fails, and says so.
+    """
 
     type: Literal["measurement"]
     key: str
@@ -77,6 +80,7 @@ class MeasurementOutput(Strict):
     unit: CodeSpec
     uncertainty_key: str | None = None
     normal_range: tuple[float | None, float | None] | None = None
+    plausible_range: tuple[float | None, float | None] | None = None
     derivation: CodeSpec | None = None
     method: str = ""
 
@@ -161,6 +165,7 @@ class PipelineSpec(Strict):
         series_number: Series Number of the SR; the SC has the next, then those of `objects` in
             the order of `ResultObject`, each its own, used or not.
         objects: What else to send beside SR and SC.
+        time_limit_seconds: A job may take so long, in place of the node's own limit.
     """
 
     title: str
@@ -174,6 +179,7 @@ class PipelineSpec(Strict):
     statement: str
     series_number: int = Field(ge=1, le=99999)
     objects: list[ResultObject] = Field(default_factory=list)
+    time_limit_seconds: float | None = Field(default=None, gt=0)
 
 
 SummaryOutput.model_rebuild()

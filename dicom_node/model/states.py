@@ -25,13 +25,34 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+class HoldReason(StrEnum):
+    """Why a study waits for a person.
+
+    CHANGED_PATIENT: images of it name another patient than those before. QUARANTINED: its jobs
+    took down too many workers. IMAGES_PURGED: only a part of its images is there any more.
+    """
+
+    CHANGED_PATIENT = "changed_patient"
+    QUARANTINED = "quarantined"
+    IMAGES_PURGED = "images_purged"
+
+
+class RetrievalState(StrEnum):
+    """One study of one peer; "pulling" of a process that died is begun again."""
+
+    PULLING = "pulling"
+    PULLED = "pulled"
+    FAILED = "failed"
+
+
 class DeliveryState(StrEnum):
-    """One object to one peer."""
+    """One object to one peer; superseded: a newer report took its place before it was sent."""
 
     PENDING = "pending"
     SENT = "sent"
     COMMITTED = "committed"
     FAILED = "failed"
+    SUPERSEDED = "superseded"
 
 
 # by kind first: "failed" of a job and "failed" of a delivery are equal texts
@@ -51,10 +72,19 @@ _ALLOWED: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = {
         JobState.FAILED: frozenset({JobState.QUEUED}),
     },
     DeliveryState: {
-        DeliveryState.PENDING: frozenset({DeliveryState.SENT, DeliveryState.FAILED}),
-        DeliveryState.SENT: frozenset({DeliveryState.COMMITTED, DeliveryState.PENDING}),
+        DeliveryState.PENDING: frozenset(
+            {DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.SUPERSEDED}
+        ),
+        # pending: the peer did not commit to it, it is sent again; failed: that was in vain, too
+        DeliveryState.SENT: frozenset(
+            {DeliveryState.COMMITTED, DeliveryState.PENDING, DeliveryState.FAILED}
+        ),
         DeliveryState.COMMITTED: frozenset({DeliveryState.PENDING}),
-        DeliveryState.FAILED: frozenset({DeliveryState.PENDING}),
+        DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.SUPERSEDED}),
+        # sent, failed: it was on its way when it was withdrawn
+        DeliveryState.SUPERSEDED: frozenset(
+            {DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.FAILED}
+        ),
     },
 }
 

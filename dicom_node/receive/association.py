@@ -202,6 +202,7 @@ class StreamingAssociation(Association):
         if self._desk.commitments is not None:
             self._promises = Promises(self._desk.commitments, caller.calling_ae)
             self.bind(evt.EVT_N_ACTION, self._commit)
+            self.bind(evt.EVT_N_EVENT_REPORT, self._told)
 
     def _send(self, pdus: bytes) -> None:
         connection = self._connection()
@@ -234,6 +235,12 @@ class StreamingAssociation(Association):
         if transaction_uid is not None:
             self._promises.add(transaction_uid)
         return status, None
+
+    def _told(self, event: evt.Event) -> tuple[int, None]:
+        """Take a report on a request of ours: a handler of EVT_N_EVENT_REPORT."""
+        if self._caller is None:
+            return PROCESSING_FAILURE, None
+        return self._desk.told(self._caller, event), None
 
     def _report(self) -> None:
         """Tell what has become of a storage commitment request, between two messages."""

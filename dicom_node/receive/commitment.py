@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pynetdicom import AE, build_role
+from pynetdicom import build_role
+from pynetdicom.presentation import build_context
 
-from dicom_node.model.commitment import CommitmentRequest, CommitmentResult, Reference
+from dicom_node.errors import AssociationError, ServiceRefusedError
+from dicom_node.model.commitment import (
+    ALL_COMMITTED,
+    REQUEST_ACTION,
+    SOME_FAILED,
+    WELL_KNOWN_INSTANCE,
+    CommitmentReport,
+    CommitmentRequest,
+    CommitmentResult,
+    Reference,
+    read_report,
+)
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.model.peers import Peer
 from dicom_node.receive.contexts import COMMITMENT
 from dicom_node.receive.policy import Caller
-from dicom_node.requestor import keep_answers
-
-WELL_KNOWN_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
-REQUEST_ACTION: Final = 1
-ALL_COMMITTED: Final = 1
-SOME_FAILED: Final = 2
-"""Event Types (PS3.4 Tables J.3-2 and J.3-3)."""
+from dicom_node.requestor import ScuSettings, associate
 
 SUCCESS: Final = 0x0000
 PROCESSING_FAILURE: Final = 0x0110
@@ -78,50 +83,43 @@ def event_information(result: CommitmentResult) -> Dataset:
     told = Dataset()
     told.TransactionUID = result.transaction_uid
     if result.committed:
-        told.ReferencedSOPSequence = Sequence(map(_item, result.committed))
+        told.ReferencedSOPSequence = Sequence(one.as_item() for one in result.committed)
     if result.failed:
         failed = []
         for reference, reason in result.failed:
-            item = _item(reference)
+            item = reference.as_item()
             item.FailureReason = int(reason)
             failed.append(item)
         told.FailedSOPSequence = Sequence(failed)
     return told
 
 
-@dataclass(frozen=True, slots=True)
-class ReportTimeouts:
-    """How long a report of our own association may take, in seconds."""
+def read_told(event: Any) -> CommitmentReport:
+    """Read what a peer tells of our own request, of pynetdicom's N-EVENT-REPORT event.
 
-    connect: float = 5
-    acse: float = 15
-    dimse: float = 30
+    Raises:
+        RefusedActionError: It is no report, or lacks something.
+    """
+    try:
+        return read_report(int(event.event_type or 0), event.event_information)
+    except Exception as error:  # noqa: BLE001 - hostile bytes raise anything; it is refused
+        reason = str(error) if isinstance(error, ValueError) else type(error).__name__
+        raise RefusedActionError(INVALID_ARGUMENT, reason) from None
 
 
-def report(
-    peer: Peer, result: CommitmentResult, timeouts: ReportTimeouts | None = None
-) -> str | None:
+def report(peer: Peer, result: CommitmentResult) -> str | None:
     """Tell a peer by an association of our own; returns None when it has confirmed, else why not.
 
     We call as the title that it called us by, in the role of the SCP (PS3.4 section J.3.3).
     """
-    limits = timeouts or ReportTimeouts()
-    ae = AE(result.called_ae)
-    ae.connection_timeout = limits.connect
-    ae.acse_timeout = limits.acse
-    ae.dimse_timeout = ae.network_timeout = limits.dimse
-    ae.add_requested_context(COMMITMENT)
-    association = ae.associate(
-        peer.host,
-        peer.port,
-        ae_title=peer.ae_title,
-        ext_neg=[build_role(COMMITMENT, scp_role=True)],
-    )
-    keep_answers(association)
-    if not association.is_established:
-        if association.is_rejected:
-            return "the peer rejected the association"
-        return "no association with the peer, or it does not take storage commitment reports"
+    settings = ScuSettings(result.called_ae, connect_timeout=5, dimse_timeout=30)
+    roles = [build_role(COMMITMENT, scp_role=True)]
+    try:
+        association = associate(settings, peer, [build_context(COMMITMENT)], roles=roles)
+    except ServiceRefusedError:
+        return "the peer does not take storage commitment reports"
+    except AssociationError as error:
+        return error.why
     try:
         status, _ = association.send_n_event_report(
             event_information(result), event_type(result), COMMITMENT, WELL_KNOWN_INSTANCE
@@ -135,10 +133,3 @@ def report(
     if code is None:
         return "no answer: timed out or the connection broke"
     return None if code == SUCCESS else f"status 0x{code:04X}"
-
-
-def _item(reference: Reference) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = reference.sop_class_uid
-    item.ReferencedSOPInstanceUID = reference.sop_instance_uid
-    return item

@@ -11,8 +11,10 @@ from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
 
+from dicom_node.model.commitment import PUSH_MODEL
+
 VERIFICATION: Final = "1.2.840.10008.1.1"
-COMMITMENT: Final = "1.2.840.10008.1.20.1"
+COMMITMENT: Final = PUSH_MODEL
 """Storage Commitment Push Model."""
 NOT_STORAGE: Final = frozenset({VERIFICATION, COMMITMENT})
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
@@ -74,7 +76,7 @@ def contexts_for(
             known = proposed.setdefault(name, {})
             known.update(dict.fromkeys(map(str, context.transfer_syntax)))
     # of a class without a common transfer syntax, one that was not proposed: that is then said
-    return [
+    contexts = [
         build_context(
             name,
             [s for s in known if s in (readable if name in NOT_STORAGE else keepable)]
@@ -82,3 +84,8 @@ def contexts_for(
         )
         for name, known in proposed.items()
     ]
+    for context in contexts:
+        if context.abstract_syntax == COMMITMENT:
+            # a peer that we have asked reports by an association of its own, as the SCP
+            context.scu_role = context.scp_role = True
+    return contexts

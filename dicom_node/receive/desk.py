@@ -11,7 +11,13 @@ from dicom_node.clock import Clock
 from dicom_node.errors import SpoolError, StoreError
 from dicom_node.model.commitment import Commitments
 from dicom_node.model.events import EventSink, ReceiveEvent, ReceiveKind
-from dicom_node.receive.commitment import PROCESSING_FAILURE, RefusedActionError, read_request
+from dicom_node.receive.commitment import (
+    INVALID_ARGUMENT,
+    PROCESSING_FAILURE,
+    RefusedActionError,
+    read_request,
+    read_told,
+)
 from dicom_node.receive.policy import Caller, Door, Rejection
 from dicom_node.receive.settings import ReceiverSettings
 from dicom_node.receive.storing import SUCCESS, Answer, Receipt, StoreRequest
@@ -96,6 +102,28 @@ class Desk:
             return SUCCESS, request.transaction_uid
         self._tell(ReceiveKind.COMMITMENT_REFUSED, caller, refused.reason, status=refused.status)
         return refused.status, None
+
+    def told(self, caller: Caller, event: Any) -> int:
+        """Take a peer's report on a storage commitment request of ours.
+
+        Returns:
+            The status of the N-EVENT-REPORT's answer.
+        """
+        try:
+            if self.commitments is None:
+                raise RefusedActionError(PROCESSING_FAILURE, "this receiver has no outbox")
+            if self.commitments.told(caller.calling_ae, read_told(event)):
+                return SUCCESS
+            reason = "it reports on a storage commitment request that we have not made to it"
+            refused = RefusedActionError(INVALID_ARGUMENT, reason)
+        except StoreError as error:
+            refused = RefusedActionError(PROCESSING_FAILURE, error.why)
+        except RefusedActionError as error:
+            refused = error
+        self._tell(
+            ReceiveKind.COMMITMENT_REPORT_REFUSED, caller, refused.reason, status=refused.status
+        )
+        return refused.status
 
     def broken_off(self, caller: Caller, reason: str) -> None:
         """Note that an association ended without release."""

@@ -12,10 +12,9 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
 from dicom_node.errors import StoreError
-from dicom_node.model.commitment import CommitmentResult, Commitments
+from dicom_node.model.commitment import WELL_KNOWN_INSTANCE, CommitmentResult, Commitments
 from dicom_node.receive.commitment import (
     SUCCESS,
-    WELL_KNOWN_INSTANCE,
     event_information,
     event_type,
 )

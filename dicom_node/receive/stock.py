@@ -35,6 +35,7 @@ class StockHandlers:
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_ACTION, self._commit),
+            (evt.EVT_N_EVENT_REPORT, self._told),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
@@ -90,6 +91,10 @@ class StockHandlers:
             with contextlib.suppress(StoreError):
                 self._desk.commitments.let_go(caller.calling_ae, transaction_uid)
         return status, None
+
+    def _told(self, event: evt.Event) -> tuple[int, None]:
+        """Take a report on a storage commitment request of ours."""
+        return self._desk.told(self._inside[id(event.assoc)], event), None
 
     def _released(self, event: evt.Event) -> None:
         self._leave(event.assoc)

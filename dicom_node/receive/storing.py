@@ -158,6 +158,7 @@ class Receipt:
         incoming = self._incoming
         if incoming is None:
             raise SpoolError("spool", "no file was begun", "see the receiver's log")
+        incoming.hasten()
         self._check_room()
         request = self._request
         with mmap.mmap(incoming.fileno(), 0, access=mmap.ACCESS_READ) as data:

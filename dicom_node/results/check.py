@@ -18,6 +18,7 @@ from dicom_node.results.check_references import (
     Known,
     Problems,
     evidence,
+    predecessors,
     references,
     refers,
     values_of,
@@ -49,7 +50,7 @@ def check_object(
             "a result object", "its SOP class is not one that we make", "report this as a defect"
         )
     problems = [problem for rule in _RULES for problem in rule(dataset, by_uid)]
-    if sop_class not in (tables.SR_CLASS, tables.SC_CLASS):
+    if sop_class not in (*tables.RELATIONSHIPS, tables.SC_CLASS):
         known = {str(made.SOPInstanceUID): made for made in ours} | by_uid
         problems += references(dataset, known)
     if problems:
@@ -157,13 +158,16 @@ def _pixel_lengths(dataset: Dataset) -> set[int]:
 
 
 def _document(dataset: Dataset, known: Known) -> Problems:
-    if dataset.SOPClassUID != tables.SR_CLASS or _empty(dataset, "ContentSequence"):
+    sop_class = str(dataset.SOPClassUID)
+    if sop_class not in tables.RELATIONSHIPS or _empty(dataset, "ContentSequence"):
         return
-    if _code(dataset, "ConceptNameCodeSequence") != ("126000", "DCM"):
-        yield "the root is not an Imaging Measurement Report (126000, DCM)"
-    if _template(dataset) != "1500":
+    by_template = sop_class != tables.TEXT_CLASS  # whose numbers are texts
+    title = ("126000", "DCM") if by_template else ("18748-4", "LN")
+    if _code(dataset, "ConceptNameCodeSequence") != title:
+        yield f"the document's title is not {title}"
+    if by_template and _template(dataset) != "1500":
         yield "the root does not name TID 1500"
-    yield from _tree(dataset)
+    yield from _tree(dataset, tables.RELATIONSHIPS[sop_class])
     yield from _children(dataset, tables.ROOT_CHILDREN, "the report")
     groups = [
         group
@@ -173,16 +177,17 @@ def _document(dataset: Dataset, known: Known) -> Problems:
     if not groups:
         yield "there is no Measurement Group"
     for group in groups:
-        if _template(group) != "1501":
+        if by_template and _template(group) != "1501":
             yield "a Measurement Group does not name TID 1501"
         yield from _children(group, tables.GROUP_CHILDREN, "a Measurement Group")
     yield from evidence(dataset, known)
+    yield from predecessors(dataset)
 
 
-def _tree(parent: Dataset) -> Problems:
+def _tree(parent: Dataset, allowed: tables.Relationships) -> Problems:
     for item in parent.get("ContentSequence") or []:
         kind, relation = str(item.get("ValueType")), str(item.get("RelationshipType"))
-        parents, children = tables.RELATIONSHIPS.get(relation, (frozenset(), frozenset()))
+        parents, children = allowed.get(relation, (frozenset(), frozenset()))
         if parent.ValueType not in parents or kind not in children:
             yield f"{parent.ValueType} may not have {kind} by {relation}"
         if kind not in ("IMAGE", "CONTAINER") and _empty(item, "ConceptNameCodeSequence"):
@@ -191,7 +196,7 @@ def _tree(parent: Dataset) -> Problems:
             yield f"a {kind} has no value"
         if kind == "NUM":
             yield from _number(item)
-        yield from _tree(item)
+        yield from _tree(item, allowed)
 
 
 def _number(item: Dataset) -> Problems:

@@ -32,6 +32,19 @@ def evidence(dataset: Dataset, known: Known) -> Problems:
                 yield "an image is referred to and not listed as evidence"
 
 
+def predecessors(dataset: Dataset) -> Problems:
+    """An earlier document is another one, of the same study."""
+    for study in dataset.get("PredecessorDocumentsSequence") or []:
+        if study.get("StudyInstanceUID") != dataset.get("StudyInstanceUID"):
+            yield "an earlier document is of another study"
+        for series in study.get("ReferencedSeriesSequence") or []:
+            if series.get("SeriesInstanceUID") == dataset.get("SeriesInstanceUID"):
+                yield "an earlier document is of the same series"
+            for instance in series.get("ReferencedSOPSequence") or []:
+                if instance.get("ReferencedSOPInstanceUID") == dataset.get("SOPInstanceUID"):
+                    yield "a document replaces itself"
+
+
 def references(dataset: Dataset, known: Known) -> Problems:
     """Every reference of an object without rules of its own, wherever it stands."""
     found = False

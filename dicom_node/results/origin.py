@@ -17,6 +17,7 @@ from dicom_node import __version__
 from dicom_node.model.findings import Algorithm, Findings
 from dicom_node.model.identifiers import derived_uid
 from dicom_node.model.own_output import OWN_MANUFACTURER, OWN_MODEL_NAME
+from dicom_node.model.predecessor import Predecessor
 from dicom_node.results.charset import charsets_of, fit_texts
 from dicom_node.results.headers import Sources, copy_patient_and_study, local_time
 
@@ -32,6 +33,7 @@ class Origin:
         title: What people call the pipeline; part of the series' descriptions.
         series_number: Series Number of the SR; the SC series has the next.
         zone: Zone of dates and times when the source states none; None: the machine's.
+        replaces: The earlier report that this one replaces.
     """
 
     findings: Findings
@@ -39,6 +41,7 @@ class Origin:
     title: str
     series_number: int
     zone: tzinfo | None = None
+    replaces: Predecessor | None = None
 
     @cached_property
     def started(self) -> datetime:
@@ -47,7 +50,10 @@ class Origin:
         return local.replace(microsecond=0)
 
     def uid(self, kind: str, *index: str) -> str:
-        """The UID of one thing of this report: same study, inputs and model, same UID."""
+        """The UID of one thing of this report.
+
+        The same study, inputs, model and replaced report give the same UID.
+        """
         algorithm = self.findings.algorithm
         return derived_uid(
             self.sources.study_uid,
@@ -58,6 +64,8 @@ class Origin:
             algorithm.device_uid,
             kind,
             index,
+            *([self.findings.edition] if self.findings.edition else []),
+            *([] if self.replaces is None else ["replaces", self.replaces.sop_instance_uid]),
         )
 
     @property

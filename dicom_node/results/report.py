@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import cached_property
 from io import BytesIO
@@ -15,8 +15,10 @@ import structlog
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
+from dicom_node.model.documents import DocumentClass
 from dicom_node.model.findings import Finding, Findings, ImageReference
 from dicom_node.model.pipeline import InputKind, PipelineSpec, ResultObject
+from dicom_node.model.predecessor import Predecessor
 from dicom_node.results.card import compose_card
 from dicom_node.results.check import check_object
 from dicom_node.results.derived import UnfitSourceError
@@ -28,6 +30,7 @@ from dicom_node.results.overlay import Composition, compose_overlay
 from dicom_node.results.parametric import build_parametric_maps
 from dicom_node.results.pdf import build_pdf
 from dicom_node.results.presentation import build_presentation_states
+from dicom_node.results.replaces import replaces_in_words
 from dicom_node.results.sc import build_sc
 from dicom_node.results.segmentation import build_segmentations
 from dicom_node.results.sr import build_sr
@@ -48,12 +51,21 @@ _NAMES: Final = {
 }
 
 
+OTHER_FORMS: Final = tuple(DocumentClass)[1:]
+"""In which every SR is made, too, for peers that do not take the first (`sr_classes`)."""
+
+
 @dataclass(frozen=True)
 class ReportObject:
-    """One DICOM object. `kind` is "SR", "SC", "SEG", "PR", "PM", "KO" or "PDF"."""
+    """One DICOM object. `kind` is "SR", "SC", "SEG", "PR", "PM", "KO" or "PDF".
+
+    Attributes:
+        alternatives: The same content in other SOP classes; a peer gets only one of them all.
+    """
 
     kind: str
     dataset: Dataset
+    alternatives: tuple[ReportObject, ...] = ()
 
     @property
     def sop_class_uid(self) -> str:
@@ -71,17 +83,25 @@ class ReportObject:
         return buffer.getvalue()
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An object that could not be made of the source images, by its kind, and why not."""
+
+    kind: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Report:
     """All objects of one job's findings, the SR first.
 
     Attributes:
-        left_out: Kinds that the pipeline asks for and that its source images do not allow (a
-            broken window, no pixel spacing ...); never "SR" or "SC".
+        left_out: What the pipeline asks for and its source images do not allow (a broken
+            window, no pixel spacing ...); never "SR" or "SC".
     """
 
     objects: tuple[ReportObject, ...]
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def build_report(
@@ -91,6 +111,7 @@ def build_report(
     spec: PipelineSpec,
     *,
     zone: tzinfo | None = None,
+    replaces: Predecessor | None = None,
 ) -> Report:
     """Make the objects of a report; the same arguments always make the same bytes.
 
@@ -100,29 +121,37 @@ def build_report(
         spec: Gives the title, the Series Number (SR; the SC series has the next) and what else
             to make.
         zone: Zone of dates and times when the source states none; None: the machine's.
+        replaces: The earlier report that this one replaces: it is another one then, with other
+            UIDs, than one that replaces nothing.
 
     Raises:
         ReportError: An object could not be made or did not pass `check_object`.
     """
-    origin = Origin(findings, Sources(findings, sources), spec.title, spec.series_number, zone)
-    objects = [ReportObject("SR", build_sr(origin))]
+    if replaces is not None:
+        said = replaces_in_words(replaces, findings.algorithm)
+        findings = replace(findings, notes=(said, *findings.notes))
+    origin = Origin(
+        findings, Sources(findings, sources), spec.title, spec.series_number, zone, replaces
+    )
+    forms = (ReportObject("SR", build_sr(origin, kind)) for kind in OTHER_FORMS)
+    objects = [ReportObject("SR", build_sr(origin), tuple(forms))]
     volume = spec.input.kind is InputKind.VOLUME
     made = _compositions(origin, pictures, volume=volume)
     for number, (composition, images) in enumerate(made, start=1):
         objects.append(ReportObject("SC", build_sc(origin, composition, images, number)))
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     shown = [item.dataset for item in objects if item.kind == "SC"]
     for kind in ResultObject:  # their order, whatever that of the pipeline's list
         if kind in spec.objects:
             try:
                 more = list(_more(origin, kind, shown))
             except UnfitSourceError as error:
-                left_out.append(_NAMES[kind])
+                left_out.append(LeftOut(_NAMES[kind], error.why))
                 _log.warning("result_object_left_out", kind=_NAMES[kind], why=error.why)
                 continue
             objects += [ReportObject(_NAMES[kind], made) for made in more]
     ours = [item.dataset for item in objects]
-    for dataset in ours:
+    for dataset in (*ours, *(other.dataset for item in objects for other in item.alternatives)):
         check_object(dataset, origin.sources.headers(), ours)
     return Report(tuple(objects), tuple(left_out))
 

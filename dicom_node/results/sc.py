@@ -73,6 +73,8 @@ def build_sc(
             f"it could not be encoded ({type(error).__name__})",
             "check the UIDs and the title of the pipeline's dicom.yaml",
         ) from error
+    if len(image.PixelData) % 2:  # a value has an even length (PS3.5 section 7.1)
+        image.PixelData += b"\0"
     image.ConversionType = "WSD"
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.DateOfSecondaryCapture = DA(origin.started.date())

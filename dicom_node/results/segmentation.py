@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -15,6 +16,7 @@ from dicom_node.model.findings import ImageReference, Region, Subject
 from dicom_node.model.pipeline import ResultObject
 from dicom_node.results.coded import concept
 from dicom_node.results.derived import Plain, algorithm_sequence, identity, image_header, make
+from dicom_node.results.drawing import SUBJECT_COLOURS
 from dicom_node.results.groups import by_subject, tracking_uid_of
 from dicom_node.results.origin import RESEARCH_ONLY, Origin
 
@@ -28,7 +30,8 @@ class _Segmentation(Plain, Segmentation):
 def build_segmentations(origin: Origin) -> Iterator[Dataset]:
     """One Segmentation for each series that has regions, a segment for each region.
 
-    A segment has the Tracking UID of its subject's measurement groups in the SR.
+    A segment has the Tracking UID of its subject's measurement groups in the SR, and the colour
+    in which our pictures show them.
 
     Raises:
         UnfitSourceError: The source images do not have what it needs.
@@ -104,4 +107,5 @@ def _segment(
         tracking_uid=tracking_uid,
         tracking_id=subject.name,
         anatomic_regions=[concept(subject.anatomy)],
+        display_color=CIELabColor.from_rgb(*SUBJECT_COLOURS[(number - 1) % len(SUBJECT_COLOURS)]),
     )

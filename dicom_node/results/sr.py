@@ -1,7 +1,8 @@
 """The structured report: TID 1500 Imaging Measurement Report in Comprehensive SR.
 
 Comprehensive SR and not Comprehensive 3D SR: nothing here needs 3D coordinates, and more viewers
-and archives take it (DCMTK's default storage contexts lack Comprehensive 3D SR).
+and archives take it (DCMTK's default storage contexts lack Comprehensive 3D SR). For peers that
+do not take it, the same document as Enhanced SR, and its content as Basic Text SR.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final
 
 from highdicom.sr import (
     ComprehensiveSR,
+    EnhancedSR,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
@@ -23,7 +25,10 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as PydicomCode
 
 from dicom_node.errors import ReportError
+from dicom_node.model.documents import DocumentClass
+from dicom_node.results.basic_text import make_basic_text
 from dicom_node.results.coded import concept, local_scheme_items
+from dicom_node.results.derived import Plain
 from dicom_node.results.groups import algorithm_identification, measurement_groups
 from dicom_node.results.observer import device_observer
 from dicom_node.results.origin import Origin, restrictions
@@ -32,34 +37,42 @@ from dicom_node.results.procedures import procedure_reported
 TITLE: Final = PydicomCode("126000", "DCM", "Imaging Measurement Report")
 
 
-class _Document(ComprehensiveSR):
-    """highdicom's, without its copy of patient and study, which `Origin.finish` makes exact."""
-
-    def copy_patient_and_study_information(self, dataset: Dataset) -> None:
-        """Leave it: highdicom's copy decodes, and refuses a source of a private SOP class."""
+class _Comprehensive(Plain, ComprehensiveSR):
+    pass
 
 
-def build_sr(origin: Origin) -> Dataset:
+class _Enhanced(Plain, EnhancedSR):
+    pass
+
+
+_NUMBERS: Final = {kind: number for number, kind in enumerate(DocumentClass, start=1)}
+"""Instance Numbers: should a peer ever get two forms of one document, they are told apart."""
+
+
+def build_sr(origin: Origin, kind: DocumentClass = DocumentClass.COMPREHENSIVE) -> Dataset:
     """Make the report's SR.
 
     Content, in order: language, observer (TID 1004: the algorithm as a device), procedure
     reported, the statement as text (121071, DCM, "Finding"), the restrictions of use and notes
-    as comments, then a measurement group per subject.
+    as comments, then a measurement group per subject. Nothing in it needs more than Enhanced SR
+    allows (PS3.3 Table A.35.2-2); for Basic Text SR the numbers become texts.
 
     Raises:
         ReportError: highdicom refused a part of it.
     """
+    build = _Comprehensive if kind is DocumentClass.COMPREHENSIVE else _Enhanced
     try:
-        report = _Document(
+        report = build(
             evidence=origin.sources.evidence(),
             content=_content(origin)[0],
             series_instance_uid=origin.uid("SR series"),
             series_number=origin.series_number,
-            sop_instance_uid=origin.uid("SR"),
-            instance_number=1,
+            sop_instance_uid=_uid(origin, kind),
+            instance_number=_NUMBERS[kind],
             is_complete=True,
             is_verified=False,
             performed_procedure_codes=[concept(origin.findings.procedure)],
+            previous_versions=_previous(origin, kind),
             **origin.equipment(),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -68,11 +81,31 @@ def build_sr(origin: Origin) -> Dataset:
             f"it could not be encoded ({type(error).__name__})",
             "check the codes, units and UIDs of the pipeline's dicom.yaml",
         ) from error
+    if kind is DocumentClass.BASIC_TEXT:
+        make_basic_text(report)
     origin.finish(report)
     local = local_scheme_items(report)
     if local:
         report.CodingSchemeIdentificationSequence = local
     return report
+
+
+def _uid(origin: Origin, kind: DocumentClass) -> str:
+    return origin.uid("SR", *([] if kind is DocumentClass.COMPREHENSIVE else [str(kind)]))
+
+
+def _previous(origin: Origin, kind: DocumentClass) -> list[Dataset] | None:
+    """The document that this one replaces, for Predecessor Documents Sequence (PS3.3 C.17.2).
+
+    Of the same SOP class if there is one: a peer that gets this form got the earlier's, too.
+    """
+    if origin.replaces is None:
+        return None
+    earlier = Dataset()
+    earlier.SOPClassUID, earlier.SOPInstanceUID = origin.replaces.document_of(kind.uid)
+    earlier.SeriesInstanceUID = origin.replaces.series_instance_uid
+    earlier.StudyInstanceUID = origin.sources.study_uid
+    return [earlier]
 
 
 def _content(origin: Origin) -> MeasurementReport:

@@ -13,7 +13,7 @@ from dicom_node.model.own_output import is_own_output
 from dicom_node.routing import anatomy, laterality, views
 from dicom_node.routing.sources import shortened
 
-_NO_IMAGE: Final = frozenset(
+NO_IMAGE: Final = frozenset(
     {"SR", "PR", "KO", "DOC", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "SEG", "AU", "ECG", "PLAN"}
 )
 """Modalities of objects that are no acquired image."""
@@ -36,7 +36,7 @@ class Reading:
         if is_own_output(self._attributes):
             return "made by a dicom-node: our own output is never analysed"
         modality = str(self._attributes.get("Modality", "")).upper()
-        if modality in _NO_IMAGE or "Rows" not in self._attributes:
+        if modality in NO_IMAGE or "Rows" not in self._attributes:
             name = shortened(UID(self._sop_class_uid).name)
             return f"no image ({name or 'SOP class not given'})"
         return ""

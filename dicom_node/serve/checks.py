@@ -11,12 +11,14 @@ from enum import StrEnum
 from functools import partial
 
 from dicom_node.config import NodeConfig
-from dicom_node.delivery import ScuSettings, echo
+from dicom_node.delivery import ScuSettings, destination_for, offers_commitment
+from dicom_node.delivery.web_auth import is_open_to_others, secret_file
 from dicom_node.inference.bundles import Bundle
 from dicom_node.logs import error_facts
-from dicom_node.model.peers import Peer
+from dicom_node.model.peers import AnyPeer, WebPeer
 from dicom_node.receive.server import TESTED_VERSIONS, is_tested_version
 from dicom_node.receive.tls import server_context
+from dicom_node.requestor import client_context
 from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.serve.locks import holders
 from dicom_node.serve.receiving import receiver_settings
@@ -219,15 +221,42 @@ def _pipeline(bundle: Bundle) -> Check:
     return Check(name, Level.OK, seen)
 
 
-def _peer(config: NodeConfig, name: str, peer: Peer) -> Check:
+def _peer(config: NodeConfig, name: str, peer: AnyPeer) -> Check:
+    if peer.tls is not None:
+        client_context(peer.tls)
     scu = ScuSettings(config.node.ae_title[0], connect_timeout=5, acse_timeout=5, dimse_timeout=5)
-    why = echo(scu, peer)
+    why = destination_for(scu, peer).check()
+    if isinstance(peer, WebPeer):
+        return _web_peer(name, peer, why)
     where = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    if why is None and peer.storage_commitment:
+        why = offers_commitment(scu, peer)
     if why is None:
-        return Check(f"peer {name}", Level.OK, f"{where} answers C-ECHO")
+        by_tls = " by TLS" if peer.tls is not None else ""
+        return Check(f"peer {name}", Level.OK, f"{where} answers C-ECHO{by_tls}")
     receives = any(name in route.send_to for route in config.routes)
     fix = "check host, port and AE titles on both sides, and the firewall between"
     if not receives:
         # a modality seldom answers; it need not, to send to us
         fix = "only if it should answer: check host, port and AE titles on both sides"
     return Check(f"peer {name}", Level.WARN, f"{where}: {why}", fix)
+
+
+def _web_peer(name: str, peer: WebPeer, why: str | None) -> Check:
+    what = f"peer {name}"
+    secret = secret_file(peer)
+    if secret is not None and secret.exists() and is_open_to_others(secret):
+        return Check(
+            what, Level.WARN, f"every user may read its secret {secret}", f"chmod 600 {secret}"
+        )
+    if why is not None:
+        fix = "check the address, `auth` and `tls`, and the firewall between"
+        return Check(what, Level.WARN, f"{peer.url}: {why}", fix)
+    if secret is not None and peer.url.startswith("http:"):
+        return Check(
+            what,
+            Level.WARN,
+            f"{peer.url} answers, but the secret travels in plain text",
+            "use https, unless the server is on this machine",
+        )
+    return Check(what, Level.OK, f"{peer.url} answers a search (QIDO-RS)")

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
-from dicom_node.delivery import RetryStrategy
+from dicom_node.delivery import RetryStrategy, take_report
 from dicom_node.errors import StoreError
 from dicom_node.model.commitment import (
+    CommitmentReport,
     CommitmentRequest,
     CommitmentResult,
     CommitmentState,
@@ -39,11 +40,18 @@ _REPORTING: Final = timedelta(seconds=60)
 
 
 class CommitmentBook:
-    """The receivers' side: `model.commitment.Commitments` on the database."""
+    """The receivers' side: `model.commitment.Commitments` on the database.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    Args:
+        resend_after: The wait before an object that a peer does not commit to is sent again.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, resend_after: timedelta = timedelta(seconds=5)
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._resend_after = resend_after
 
     def take(self, request: CommitmentRequest) -> bool:
         """Keep a request; committed when this returns."""
@@ -83,6 +91,15 @@ class CommitmentBook:
             if row is not None and row.held:
                 row.held, row.not_before = False, self._clock.now()
 
+    def told(self, calling_ae: str, report: CommitmentReport) -> bool:
+        """A peer reports on what we have sent to it."""
+        try:
+            return take_report(
+                self._database, calling_ae, report, self._clock.now(), self._resend_after
+            )
+        except SQLAlchemyError as error:
+            raise _refused(error) from None
+
     @contextmanager
     def _write(self) -> Iterator[Session]:
         try:
@@ -108,7 +125,7 @@ class CommitmentDesk:
         clock: Clock,
     ) -> None:
         self._spool = config.spool_dir
-        self._peers = {peer.ae_title: peer for peer in config.peers.values()}
+        self._peers = {peer.ae_title: peer for peer in config.dicom_peers.values()}
         self._database = database
         self._index_waiting = index_waiting
         self._retry = retry

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -15,19 +16,34 @@ from sqlalchemy.orm import Session
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
-from dicom_node.delivery import Outbox, PeerSender, RetryStrategy, ScuSettings, store
+from dicom_node.delivery import (
+    CommitmentAsker,
+    Outbox,
+    PeerSender,
+    RetryStrategy,
+    ScuSettings,
+    ask,
+    destination_for,
+)
 from dicom_node.errors import NodeError
 from dicom_node.inference.bundles import Bundle
 from dicom_node.logs import error_facts
 from dicom_node.model.decisions import Decision
-from dicom_node.model.states import StudyState
+from dicom_node.model.documents import DocumentClass
+from dicom_node.model.peers import AnyPeer, Peer
+from dicom_node.model.states import HoldReason, StudyState
 from dicom_node.routing import decide
 from dicom_node.serve.commitment import CommitmentDesk
+from dicom_node.serve.completeness import completeness_of
 from dicom_node.serve.disk import DiskWatch
+from dicom_node.serve.limits import time_limits
+from dicom_node.serve.locks import holders, worker_name
 from dicom_node.serve.recurring import Recurring
-from dicom_node.store import audit, index, jobs
+from dicom_node.serve.retention import Retention
+from dicom_node.store import audit, held, index, jobs, losses, outbox, withheld
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import NewJob
+from dicom_node.store.losses import LossPolicy
 from dicom_node.store.spool import Spool
 from dicom_node.store.tables import Study
 from dicom_node.studies.indexing import Indexer
@@ -52,8 +68,19 @@ class Coordinator:
         self._database = database
         self._clock = clock
         self._started = clock.now()
-        self._indexer = Indexer(database, spool, clock)
+        self._indexer = Indexer(
+            database,
+            spool,
+            clock,
+            hold_changed_patient=config.studies.on_changed_patient == "hold",
+        )
+        self._longest_job = max(
+            time_limits(config, bundles).values(),
+            default=timedelta(seconds=config.inference.time_limit_seconds),
+        )
         self._disk = DiskWatch(config, database, clock)
+        self._retention = Retention(config, database, clock)
+        self._completeness = completeness_of(config, database, clock)
         self._commitments = CommitmentDesk(
             config, database, self._indexer.index_waiting, self._retry(), clock
         )
@@ -67,10 +94,14 @@ class Coordinator:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
-        self._every(0.25, self._indexer.index_waiting)
+        self._every(0.25, self._indexer.index_when_quiet)
         self._every(min(1.0, self._config.settle.quiet_seconds / 4), self.settle_and_route)
+        if self._completeness is not None:
+            self._every(1, self._completeness.ask_about_quiet_studies)
         self._every(5, self.take_back_lost_jobs)
         self._every(5, self._disk.watch_disk)
+        self._every(30, self._retention.purge_when_low)
+        self._every(3600, self._retention.purge_by_age)
         self._every(0.5, self._commitments.verify_commitments)
         self._every(0.5, self._commitments.report_commitments)
         self._scheduler.start()
@@ -87,14 +118,18 @@ class Coordinator:
 
     def settle_and_route(self) -> None:
         """Settle what is quiet and decide what runs on it."""
-        # what the spool still holds may belong to a study that is about to settle
-        self._indexer.index_waiting()
         quiet = timedelta(seconds=self._config.settle.quiet_seconds)
         now = self._clock.now()
+        with self._database.read() as session:
+            may_settle = index.any_quiet(session, now, quiet)
+        if may_settle or not self._indexer.in_burst:
+            # what the spool still holds may belong to a study that is about to settle
+            self._indexer.index_waiting()
         # after a start, senders get the quiet time to come back before anything settles
         if now - self._started >= quiet:
             with self._database.write() as session:
-                settled = index.settle_quiet(session, now, quiet)
+                ready = self._completeness.ready if self._completeness else index.at_once
+                settled = index.settle_quiet(session, now, quiet, ready)
             for study_uid in settled:
                 _log.info("study_settled", study_uid=study_uid)
         while self._route_some():
@@ -102,12 +137,33 @@ class Coordinator:
 
     def take_back_lost_jobs(self) -> None:
         """Requeue jobs whose worker no longer renews its claim."""
+        inference = self._config.inference
         with self._database.write() as session:
-            lost = jobs.requeue_lost(
-                session, self._clock.now(), self._config.inference.attempts + 1
+            lost = losses.requeue_lost(
+                session,
+                self._clock.now(),
+                LossPolicy(
+                    inference.attempts,
+                    timedelta(seconds=self._config.retry.first_seconds),
+                    inference.quarantine_after,
+                    inference.report_failures,
+                ),
+                alive=self._workers_here(),
+                patience=self._longest_job,
             )
         if lost:
             _log.warning("jobs_taken_back", job_ids=lost)
+
+    def _workers_here(self) -> set[str]:
+        """The workers whose jobs come back without us.
+
+        One that hangs cannot renew its claim and is killed at its limit. One that has died has a
+        successor, which alone knows how.
+        """
+        names = set(holders(self._config.node.data_dir))
+        if "supervisor" in names:
+            names |= {f"worker-{number}" for number in range(self._config.inference.workers)}
+        return {worker_name(name) for name in names}
 
     def _route_some(self) -> int:
         with self._database.read() as session:
@@ -117,7 +173,7 @@ class Coordinator:
                 with self._database.write() as session:
                     study = session.get_one(Study, study_id)
                     # an image may have reopened it since it was looked up
-                    if study.state == StudyState.SETTLED:
+                    if study.state == StudyState.SETTLED and study.held_at is None:
                         self._route(session, study)
             except SQLAlchemyError:
                 raise  # the database's trouble, not the study's: tried again soon
@@ -148,8 +204,21 @@ class Coordinator:
 
     def _route(self, session: Session, study: Study) -> None:
         now = self._clock.now()
+        purged = index.purged_images(session, study)
+        if purged:
+            held.hold(
+                session,
+                study,
+                HoldReason.IMAGES_PURGED,
+                f"{purged} of its images were purged: send all of it again, "
+                "or release it to go on with the others",
+                now,
+            )
+            return
         facts = index.facts_of_study(session, study)
-        decision: Decision = decide(self._config.routes, self._specs, facts, self._config.peers)
+        decision: Decision = decide(
+            self._config.routes, self._specs, facts, self._config.dicom_peers
+        )
         for wanted in decision.jobs:
             bundle = self._bundles[wanted.pipeline]
             jobs.enqueue(
@@ -168,6 +237,7 @@ class Coordinator:
             )
         study.routed_revision = study.revision
         study.unrouted_reason = decision.unrouted_reason
+        withheld.deliver_withheld(session, study, now)
         kind = "study_routed" if decision.jobs else "study_unrouted"
         audit.record(
             session,
@@ -186,18 +256,43 @@ class Coordinator:
         )
 
     def _receivers_of_reports(self) -> list[str]:
-        return sorted({name for route in self._config.routes for name in route.send_to})
+        """The peers of the routes, and those that something still waits for from before."""
+        with self._database.read() as session:
+            waiting = outbox.receivers(session)
+        routed = {name for route in self._config.routes for name in route.send_to}
+        for name in sorted(waiting - self._config.peers.keys()):
+            why = "node.yaml has no such peer any more"
+            with self._database.write() as session:
+                failed = outbox.fail_all(session, name, why, self._clock.now())
+            if failed:
+                fix = f"add the peer again, then `retry --peer {name}`"
+                _log.error("report_failed", peer=name, objects=failed, answer=why, fix=fix)
+        return sorted(routed | (waiting & self._config.peers.keys()))
 
     def _sender(self, name: str) -> PeerSender:
         scu = ScuSettings(ae_title=self._config.node.ae_title[0])
+        peer = self._config.peers[name]
         return PeerSender(
             name,
-            self._config.peers[name],
+            destination_for(scu, peer),
             database=self._database,
             reports_dir=self._config.reports_dir,
-            store=lambda peer, objects: store(scu, peer, objects),
             retry=self._retry(),
             clock=self._clock,
+            asker=self._asker(name, peer, scu),
+            sr_classes=peer.sr_classes if isinstance(peer, Peer) else tuple(DocumentClass),
+        )
+
+    def _asker(self, name: str, peer: AnyPeer, scu: ScuSettings) -> CommitmentAsker | None:
+        if not isinstance(peer, Peer) or not peer.storage_commitment:
+            return None
+        return CommitmentAsker(
+            name,
+            peer,
+            database=self._database,
+            retry=self._retry(),
+            clock=self._clock,
+            ask=partial(ask, scu, peer),
         )
 
     def _retry(self) -> RetryStrategy:

@@ -86,5 +86,5 @@ class DiskWatch:
 _FIXES = {
     DiskLevel.OK: "",
     DiskLevel.LOW: "free space soon, or lower `node.warn_free_mb`",
-    DiskLevel.FULL: "free space: images are refused with 0xA700; nothing that was kept is removed",
+    DiskLevel.FULL: "free space: images are refused with 0xA700; see `retention` in node.yaml",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +75,11 @@ def hold_numbered(data_dir: Path, name: str) -> Hold:
         if held is not None:
             return held
     raise StoreError(f"{name}", f"{_MOST} run on this data folder", "stop some of them")
+
+
+def worker_name(hold_name: str) -> str:
+    """Return what a worker of this machine is called in the queue, by the name that it holds."""
+    return f"{hold_name}@{socket.gethostname()}"[:64]
 
 
 def holders(data_dir: Path) -> dict[str, int]:

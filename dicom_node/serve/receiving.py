@@ -21,7 +21,7 @@ def receiver_settings(config: NodeConfig) -> ReceiverSettings:
         check_addresses=receive.check_addresses,
         promiscuous=config.anyone_may_send,
         certified_peers=frozenset(
-            peer.ae_title for peer in config.peers.values() if peer.needs_certificate
+            peer.ae_title for peer in config.dicom_peers.values() if peer.needs_certificate
         ),
         tls=_tls(config),
         extra_sop_classes=tuple(receive.sop_classes),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -19,8 +18,23 @@ from dicom_node.config import NodeConfig, load_config
 from dicom_node.errors import ConfigError, NodeError, StoreError
 from dicom_node.inference.bundles import Bundle, find_bundles
 from dicom_node.logs import error_facts, set_up_logging
-from dicom_node.serve.locks import hold, hold_numbered, holders
-from dicom_node.serve.supervisor import SUPERVISED, Supervisor, role_commands, stop_with_parent
+from dicom_node.serve.limits import (
+    LoadingMark,
+    default_memory_mb,
+    forget_loading,
+    limit_memory,
+    time_limit,
+    time_limits,
+)
+from dicom_node.serve.locks import Hold, hold, hold_numbered, holders, worker_name
+from dicom_node.serve.supervisor import (
+    CHILD,
+    LAST_STATUS,
+    SUPERVISED,
+    Supervisor,
+    role_commands,
+    stop_with_parent,
+)
 from dicom_node.store.database import Database
 from dicom_node.store.spool import Spool
 
@@ -68,7 +82,11 @@ def serve(config_file: Path) -> int:
             "stop that one, or give this node its own `node.data_dir`",
         )
     with held:
-        numbers = dict.fromkeys(ROLES, 1) | {"receiver": config.receive.processes}
+        forget_loading(data_dir)
+        numbers = dict.fromkeys(ROLES, 1) | {
+            "receiver": config.receive.processes,
+            "worker": config.inference.workers,
+        }
         supervisor = Supervisor(role_commands(numbers, config_file))
         stop_with_parent(supervisor.stop)
         return supervisor.run()
@@ -121,7 +139,7 @@ def _receiver(
         Spool(config.spool_dir),
         AuditSink(database),
         SystemClock(),
-        CommitmentBook(database, SystemClock()),
+        CommitmentBook(database, SystemClock(), timedelta(seconds=config.retry.first_seconds)),
     )
     _allow_descriptors(config.receive.max_connections + _OTHER_DESCRIPTORS)
     with hold_numbered(config.node.data_dir, "receiver"):
@@ -184,20 +202,31 @@ def _worker(
     _yield_to_receivers(10)
     settings = config.inference
     wanted = {name for route in config.routes for name in route.run}
+    cores = os.cpu_count() or 1
     executor = LocalExecutor(
-        {name: bundles[name] for name in wanted},
+        {name: bundles[name] for name in sorted(wanted)},
         device=settings.device,
-        threads=settings.threads or os.cpu_count() or 1,
+        threads=settings.threads or max(1, cores // settings.workers),
+        cpu_fallback=settings.cpu_fallback,
     )
-    # the name of one that died is free again, and its successor takes back what it held
-    held = hold_numbered(config.node.data_dir, "worker")
+    if settings.max_memory_mb is not None:
+        limit_memory(settings.max_memory_mb)
+    elif not executor.on_gpu:  # what a driver maps is its own affair
+        limit_memory(default_memory_mb(settings.workers))
+    held, last_status = _hold_worker(config.node.data_dir)
+    limits = time_limits(config, bundles)
     worker = Worker(
         WorkerSettings(
-            name=f"{held.name}@{socket.gethostname()}"[:64],
+            name=worker_name(held.name),
             lease=timedelta(seconds=settings.lease_seconds),
             attempts=settings.attempts,
             retry_wait=timedelta(seconds=config.retry.first_seconds),
+            time_limit=timedelta(seconds=settings.time_limit_seconds),
+            time_limits=limits,
+            quarantine_after=settings.quarantine_after,
+            report_failures=settings.report_failures,
         ),
+        limited=time_limit,
         database=database,
         executor=executor,
         spool_dir=config.spool_dir,
@@ -205,9 +234,26 @@ def _worker(
         clock=SystemClock(),
     )
     with held:
-        worker.take_back()
-        executor.warm_up()
+        worker.take_back(last_status)
+        loading = LoadingMark(held, config.node.data_dir)
+        executor.warm_up(
+            loading.left_behind(), lambda name: loading.around(name, time_limit(limits[name]))
+        )
         worker.run(stop, timedelta(seconds=0.2))
+
+
+def _hold_worker(data_dir: Path) -> tuple[Hold, int | None]:
+    """Take a worker's name; with it comes how the last worker of that name ended, if known.
+
+    The name of one that died is free again, and its successor takes back what it held.
+    """
+    child = os.environ.get(CHILD, "") if SUPERVISED in os.environ else ""
+    if child:
+        held = hold(data_dir, child if child[-1].isdigit() else f"{child}-0")
+        if held is not None:
+            status = os.environ.get(LAST_STATUS)
+            return held, int(status) if status else None
+    return hold_numbered(data_dir, "worker"), None
 
 
 ROLES: Final[

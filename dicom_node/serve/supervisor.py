@@ -23,6 +23,12 @@ ROLE_EXIT_CONFIG: Final = 2
 SUPERVISED: Final = "DICOM_NODE_SUPERVISED"
 """Set in a child's environment: its standard input is the supervisor's pipe."""
 
+CHILD: Final = "DICOM_NODE_CHILD"
+"""Set in a child's environment: what the supervisor calls it ("worker-1")."""
+
+LAST_STATUS: Final = "DICOM_NODE_LAST_STATUS"
+"""Set in a child's environment: how its predecessor ended, negative for a signal."""
+
 
 def role_commands(roles: Mapping[str, int], config_file: Path) -> dict[str, Sequence[str]]:
     """Return the command that runs each process, by its name.
@@ -67,6 +73,7 @@ class _Child:
     started: float = 0.0
     failures: int = 0
     has_settled: bool = False
+    last_status: int | None = None
     not_before: float = field(default=float("-inf"))
 
 
@@ -125,6 +132,7 @@ class Supervisor:
         assert child.process.stdin is not None
         child.process.stdin.close()
         child.process = None
+        child.last_status = status
         wait = self._wait_after_failure(child, lived)
         _log.error(
             "role_died",
@@ -136,10 +144,11 @@ class Supervisor:
         return status
 
     def _start(self, child: _Child) -> None:
+        environment = {**os.environ, SUPERVISED: "1", CHILD: child.role}
+        if child.last_status is not None:
+            environment[LAST_STATUS] = str(child.last_status)
         try:
-            child.process = subprocess.Popen(
-                child.command, stdin=subprocess.PIPE, env={**os.environ, SUPERVISED: "1"}
-            )
+            child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE, env=environment)
         except OSError as error:
             wait = self._wait_after_failure(child, 0)
             _log.error(

@@ -84,7 +84,12 @@ def due(session: Session, now: datetime) -> Sequence[Commitment]:
 
 
 def kept(session: Session, references: Iterable[Reference]) -> Mapping[str, Instance]:
-    """Return what the index has of some instances, by SOP Instance UID."""
+    """Return the instances among some that are there, by SOP Instance UID."""
+    found = _instances(session, references)
+    return {uid: row for uid, row in found.items() if row.purged_at is None}
+
+
+def _instances(session: Session, references: Iterable[Reference]) -> dict[str, Instance]:
     uids = sorted({reference.sop_instance_uid for reference in references})
     found: dict[str, Instance] = {}
     for start in range(0, len(uids), _IN_ONE_QUERY):
@@ -97,7 +102,20 @@ def kept(session: Session, references: Iterable[Reference]) -> Mapping[str, Inst
 def verified(
     session: Session, row: Commitment, failed: Mapping[Reference, FailureReason], now: datetime
 ) -> None:
-    """Note which instances are not safe; all others are."""
+    """Note which instances are not safe; all others are, and are promised from now on.
+
+    One that was purged since it was looked at is not safe any more.
+    """
+    references = [Reference(*item) for item in row.references]
+    rows = _instances(session, [item for item in references if item not in failed])
+    gone = dict(failed)
+    for item in references:
+        instance = rows.get(item.sop_instance_uid)
+        if instance is not None and instance.purged_at is not None:
+            gone[item] = FailureReason.NO_SUCH_INSTANCE
+        elif instance is not None:
+            instance.promised_at = instance.promised_at or now
+    failed = gone
     row.failed = [[*reference, int(reason)] for reference, reason in failed.items()]
     row.state = CommitmentState.VERIFIED
     committed = len(row.references) - len(row.failed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import threading
@@ -15,13 +14,15 @@ from typing import Final
 
 from dicom_node.errors import SpoolError
 from dicom_node.store.files import start_write_back, sync_folder
-from dicom_node.store.seal import is_whole, seal_of
+from dicom_node.store.seal import is_whole, new_checksum, seal_of
 
 _UNFINISHED: Final = ".part"
 _FEWEST_PREPARED: Final = 4
 _MOST_PREPARED: Final = 64
-_WRITE_BACK_EVERY: Final = 4 * 1024 * 1024
-"""Large images go to the disk while they come: the fsync at their end has less to wait for."""
+_WRITE_BACK_EVERY: Final = 512 * 1024
+"""Images go to the disk while they come: the fsync at their end has less to wait for."""
+_FIRST_PAGE: Final = 4096
+"""Not written early, as the seal comes into it at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Incoming:
         self._fd = fd
         self._inbox = inbox
         self._head = head
-        self._digest = hashlib.sha256()
-        self._on_its_way = 0
+        self._checksum = new_checksum()
+        self._on_its_way = _FIRST_PAGE
         self.size = 0
         try:
             self._append(head)
@@ -68,7 +69,7 @@ class Incoming:
             SpoolError: The disk refused.
         """
         self._append(data)
-        self._digest.update(data)
+        self._checksum.update(data)
 
     def keep(self) -> Path:
         """Seal the file, make it durable and move it to the inbox; returns its path there.
@@ -78,7 +79,7 @@ class Incoming:
         """
         name = os.path.basename(self._prepared).removesuffix(_UNFINISHED)
         target = f"{self._inbox}/{name}.dcm"
-        seal = seal_of(self._head, self.size, self._digest.hexdigest())
+        seal = seal_of(self._head, self.size, self._checksum.hexdigest())
         try:
             os.pwrite(self._fd, seal.encoded(), 0)
             os.fsync(self._fd)
@@ -111,8 +112,12 @@ class Incoming:
             raise refused(self._inbox, error) from error
         self.size += written
         if self.size - self._on_its_way >= _WRITE_BACK_EVERY:
-            start_write_back(self._fd, self._on_its_way, self.size - self._on_its_way)
-            self._on_its_way = self.size
+            self.hasten()
+
+    def hasten(self) -> None:
+        """Have the disk begin with what was written so far."""
+        start_write_back(self._fd, self._on_its_way, self.size - self._on_its_way)
+        self._on_its_way = self.size
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from dicom_node.model.instances import InstanceFacts
-from dicom_node.model.states import StudyState
-from dicom_node.store import audit
+from dicom_node.model.states import HoldReason, StudyState
+from dicom_node.store import audit, held, patients
 from dicom_node.store.tables import Instance, Series, Study
 
 
@@ -37,6 +38,7 @@ class Indexed(StrEnum):
     NEW = "new"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    RESTORED = "restored"
 
 
 class Batch:
@@ -47,32 +49,43 @@ class Batch:
 
     def __init__(self, session: Session, sop_instance_uids: Collection[str]) -> None:
         rows = session.execute(
-            select(Instance.sop_instance_uid, Instance.sha256).where(
+            select(Instance.sop_instance_uid, Instance.sha256, Instance.purged_at).where(
                 Instance.sop_instance_uid.in_(sop_instance_uids)
             )
-        )
-        self.hashes = {uid: sha256 for uid, sha256 in rows}  # noqa: C416 - typed
+        ).all()
+        self.hashes = {uid: sha256 for uid, sha256, _ in rows}
+        self.purged = {uid for uid, _, purged_at in rows if purged_at is not None}
+        self.patients: dict[str, Mapping[str, Any]] = {}
         self.studies: dict[str, Study] = {}
         self.series: dict[tuple[str, str], Series] = {}
 
 
 def add_instance(
-    session: Session, arrival: Arrival, now: datetime, batch: Batch | None = None
+    session: Session,
+    arrival: Arrival,
+    now: datetime,
+    batch: Batch | None = None,
+    *,
+    hold_changed_patient: bool = True,
 ) -> Indexed:
     """Index one instance; a new one makes its study receiving (again).
 
-    The same SOP Instance UID with the same content changes nothing; with other content, or in
-    another study, it is a conflict: the first stays, and the audit trail says so.
+    The same SOP Instance UID with the same content changes nothing, unless its file was purged:
+    then it is there again. With other content, or in another study, it is a conflict: the first
+    stays, and the audit trail says so. An instance that names another patient than its study's
+    first is told, and the study held for a person.
 
     Args:
         batch: Made in this session with the UIDs of all that are added in it; default: alone.
+        hold_changed_patient: False: only told.
     """
     facts = arrival.facts
     batch = batch or Batch(session, [facts.sop_instance_uid])
     known = batch.hashes.setdefault(facts.sop_instance_uid, "")
     if known == arrival.sha256:
-        return Indexed.DUPLICATE
+        return _seen_before(session, arrival, now, batch)
     if known:
+        patients.compare_with_first_content(session, facts, now, hold=hold_changed_patient)
         audit.record(
             session,
             now,
@@ -89,6 +102,9 @@ def add_instance(
     if study_uid not in batch.studies:
         batch.studies[study_uid] = _study(session, arrival, now)
     study = batch.studies[study_uid]
+    patients.compare_with_study(
+        session, study, facts, now, batch.patients, hold=hold_changed_patient
+    )
     if (study_uid, series_uid) not in batch.series:
         batch.series[study_uid, series_uid] = _series(session, study, series_uid)
     session.add(
@@ -108,14 +124,37 @@ def add_instance(
     return Indexed.NEW
 
 
-def settle_quiet(session: Session, now: datetime, quiet: timedelta) -> list[str]:
-    """Settle each receiving study that has been quiet; returns their Study Instance UIDs."""
-    studies = session.scalars(
-        select(Study)
-        .where(Study.state == StudyState.RECEIVING, Study.last_instance_at <= now - quiet)
-        .order_by(Study.last_instance_at)
-    ).all()
-    for study in studies:
+def any_quiet(session: Session, now: datetime, quiet: timedelta) -> bool:
+    """Tell whether `settle_quiet` would settle a study."""
+    return session.scalar(_quiet(now, quiet).limit(1)) is not None
+
+
+def quiet_studies(session: Session, now: datetime, quiet: timedelta) -> Sequence[Study]:
+    """Return the receiving studies that have been quiet, the longest first."""
+    return session.scalars(_quiet(now, quiet)).all()
+
+
+def at_once(_: Study) -> Mapping[str, Any]:
+    """Let a quiet study settle without a word."""
+    return {}
+
+
+def settle_quiet(
+    session: Session,
+    now: datetime,
+    quiet: timedelta,
+    ready: Callable[[Study], Mapping[str, Any] | None] = at_once,
+) -> list[str]:
+    """Settle each receiving study that has been quiet; returns their Study Instance UIDs.
+
+    Args:
+        ready: What the audit trail is to say of a study that may settle; None: it has to wait.
+    """
+    settled = []
+    for study in quiet_studies(session, now, quiet):
+        known = ready(study)
+        if known is None:
+            continue
         study.state = StudyState.SETTLED
         study.settled_at = now
         study.revision += 1
@@ -126,15 +165,29 @@ def settle_quiet(session: Session, now: datetime, quiet: timedelta) -> list[str]
             study_uid=study.study_instance_uid,
             revision=study.revision,
             quiet_seconds=quiet.total_seconds(),
+            **known,
         )
-    return [study.study_instance_uid for study in studies]
+        settled.append(study.study_instance_uid)
+    return settled
+
+
+def _quiet(now: datetime, quiet: timedelta) -> Select[Study]:
+    return (
+        select(Study)
+        .where(Study.state == StudyState.RECEIVING, Study.last_instance_at <= now - quiet)
+        .order_by(Study.last_instance_at)
+    )
 
 
 def to_route(session: Session, limit: int = 20) -> Sequence[Study]:
     """Return settled studies that routing has not decided on since they settled."""
     return session.scalars(
         select(Study)
-        .where(Study.state == StudyState.SETTLED, Study.routed_revision < Study.revision)
+        .where(
+            Study.state == StudyState.SETTLED,
+            Study.routed_revision < Study.revision,
+            Study.held_at.is_(None),
+        )
         .order_by(Study.settled_at)
         .limit(limit)
     ).all()
@@ -148,10 +201,10 @@ def route_again(session: Session, study: Study, now: datetime) -> None:
 
 
 def facts_of_study(session: Session, study: Study) -> list[InstanceFacts]:
-    """Return the facts of every instance of a study, in the order received."""
+    """Return the facts of every instance of a study that is there, in the order received."""
     rows = session.scalars(
         select(Instance)
-        .where(Instance.study_id == study.id)
+        .where(Instance.study_id == study.id, Instance.purged_at.is_(None))
         .options(selectinload(Instance.series))
         .order_by(Instance.id)
     )
@@ -169,6 +222,33 @@ def facts_of_row(row: Instance, study_instance_uid: str) -> InstanceFacts:
         sender=row.sender,
         attributes=row.attributes,
     )
+
+
+def purged_images(session: Session, study: Study) -> int:
+    """Return how many of a study's images are not there any more."""
+    query = select(func.count()).where(
+        Instance.study_id == study.id, Instance.purged_at.is_not(None)
+    )
+    return session.scalar(query) or 0
+
+
+def _seen_before(session: Session, arrival: Arrival, now: datetime, batch: Batch) -> Indexed:
+    """The same content came again: nothing new, or what was purged is there again."""
+    uid = arrival.facts.sop_instance_uid
+    if uid not in batch.purged:
+        return Indexed.DUPLICATE
+    batch.purged.discard(uid)
+    row = session.scalars(select(Instance).where(Instance.sop_instance_uid == uid)).one()
+    row.purged_at = None
+    row.path = arrival.path
+    study_uid = arrival.facts.study_instance_uid
+    if study_uid not in batch.studies:
+        batch.studies[study_uid] = _study(session, arrival, now)
+    study = batch.studies[study_uid]
+    session.flush()
+    if study.held_reason == HoldReason.IMAGES_PURGED and not purged_images(session, study):
+        held.release(session, study, now, "dicom-node", "all its images are there again")
+    return Indexed.RESTORED
 
 
 def _study(session: Session, arrival: Arrival, now: datetime) -> Study:

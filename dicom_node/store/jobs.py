@@ -1,4 +1,4 @@
-"""The queue of jobs: enqueue, claim, renew, finish, fail; a lost worker's job returns."""
+"""The queue of jobs: enqueue, claim, renew, finish, fail, retry."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import exists, func, or_, select
+from sqlalchemy.orm import Session, aliased, selectinload
 
 from dicom_node.errors import TransitionError
+from dicom_node.model.predecessor import Predecessor
 from dicom_node.model.states import DeliveryState, JobState, StudyState
-from dicom_node.store import audit
-from dicom_node.store.tables import Delivery, FindingRow, Instance, Job, Report, Study
+from dicom_node.store import audit, losses, withheld
+from dicom_node.store.tables import (
+    FindingRow,
+    Instance,
+    Job,
+    Report,
+    Study,
+    Suspect,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +58,23 @@ class NewReport:
     sop_instance_uid: str
     path: str
     sha256: str
+    series_instance_uid: str | None = None
+    alternatives: Sequence[NewReport] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a finished job leaves behind."""
+    """What a finished job leaves behind.
+
+    Attributes:
+        left_out: {"kind", "why"} of each object that its source images did not allow.
+    """
 
     state: JobState
     reports: Sequence[NewReport]
     findings: Sequence[tuple[str, Mapping[str, Any]]]
     run_record: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Sequence[Mapping[str, str]] = ()
 
 
 def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job | None:
@@ -77,6 +92,8 @@ def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job |
         )
     )
     if known is not None:
+        if known.superseded_by is not None:
+            withheld.reinstate(session, known, now)
         _add_peers(session, known, new.peers, now)
         return None
     waiting = session.scalar(
@@ -85,7 +102,7 @@ def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job |
             Job.study_id == study.id,
             Job.pipeline == new.pipeline,
             Job.state == JobState.QUEUED,
-            Job.attempts == 0,
+            ~Job.reports.any(),  # a job that has reported keeps what it was about
         )
         .with_for_update(skip_locked=True)
     )
@@ -97,8 +114,11 @@ def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job |
     job.reason = new.reason
     job.rejection = dict(new.rejection) if new.rejection else None
     job.queued_at = now
+    job.started_at = None
+    job.attempts, job.not_before, job.error = 0, None, None
     session.add(job)
     session.flush()
+    withheld.supersede(session, job, now)
     audit.record(
         session,
         now,
@@ -115,19 +135,36 @@ def enqueue(session: Session, study: Study, new: NewJob, now: datetime) -> Job |
 def claim(session: Session, worker: str, now: datetime, lease: timedelta) -> Job | None:
     """Take the oldest job that is due; the claim must be renewed within the lease.
 
-    A study that a late image has reopened must settle and be routed again first.
+    A study that a late image has reopened must settle and be routed again first. Jobs of one
+    pipeline on one study run one after another, so that each knows what it replaces. A pipeline
+    that is suspect (`store.losses`) has one worker at a time.
     `started_at` is that of the first attempt: every attempt's objects bear the same time.
     """
+    before, other = aliased(Job), aliased(Job)
+    busy_suspects = (
+        select(other.pipeline)
+        .join(Suspect, Suspect.pipeline == other.pipeline)
+        .where(other.state == JobState.RUNNING)
+    )
     job = session.scalar(
         select(Job)
         .join(Job.study)
         .where(
             Job.state == JobState.QUEUED,
             or_(Job.not_before.is_(None), Job.not_before <= now),
+            ~exists().where(
+                before.study_id == Job.study_id,
+                before.pipeline == Job.pipeline,
+                before.id < Job.id,
+                before.state.in_((JobState.QUEUED, JobState.RUNNING)),
+            ),
             Study.state == StudyState.SETTLED,
             Study.routed_revision == Study.revision,
+            Study.held_at.is_(None),
+            Job.pipeline.not_in(busy_suspects),
         )
-        .order_by(Job.id)
+        # one that is tried again waits behind those that came before its turn
+        .order_by(func.coalesce(Job.not_before, Job.queued_at), Job.id)
         .limit(1)
         .with_for_update(of=Job, skip_locked=True)
     )
@@ -137,6 +174,8 @@ def claim(session: Session, worker: str, now: datetime, lease: timedelta) -> Job
     job.worker = worker
     job.lease_until = now + lease
     job.started_at = job.started_at or now
+    if job.run_record is None:  # once it has finished, it makes the same objects for ever
+        job.replaces = _earlier_report(session, job)
     job.attempts += 1
     return job
 
@@ -164,6 +203,8 @@ def instances_of(session: Session, job: Job) -> list[Instance]:
 def finish(session: Session, job_id: int, worker: str, result: JobResult, now: datetime) -> bool:
     """Record a job's result and put its objects into the outbox, in one transaction.
 
+    What is outdated by then, or may become so, is kept back (`store.withheld`).
+
     Returns:
         False when the claim was lost meanwhile: then nothing is recorded.
     """
@@ -174,13 +215,19 @@ def finish(session: Session, job_id: int, worker: str, result: JobResult, now: d
     job.finished_at = now
     job.lease_until = None
     job.error = None
-    job.run_record = dict(result.run_record)
+    job.notice = None
+    losses.clear(session, job.pipeline)
+    left_out = [dict(item) for item in result.left_out]
+    more: dict[str, Any] = {"left_out": left_out} if left_out else {}
+    job.run_record = {**result.run_record, **more}
+    if job.replaces:
+        more["replaces"] = job.replaces["documents"][0][1]
     for old in list(job.findings):
         session.delete(old)
     for kind, data in result.findings:
         session.add(FindingRow(job_id=job.id, kind=kind, data=dict(data)))
     for new in result.reports:
-        _put_report(session, job, new, now)
+        put_report(session, job, new, now)
     audit.record(
         session,
         now,
@@ -191,6 +238,7 @@ def finish(session: Session, job_id: int, worker: str, result: JobResult, now: d
         version=job.version,
         state=str(result.state),
         reports=[report.sop_instance_uid for report in result.reports],
+        **more,
     )
     return True
 
@@ -202,11 +250,24 @@ def fail(
     error: Mapping[str, str],
     now: datetime,
     retry_at: datetime | None,
-) -> None:
-    """Record a failed attempt: queued again for `retry_at`, or failed for good when None."""
+    *,
+    report: bool = False,
+) -> Job | None:
+    """Record a failed attempt: queued again for `retry_at`, or failed for good when None.
+
+    Args:
+        error: What, why and fix, and the reason in one word.
+        report: One that fails for good is to be reported as such.
+
+    Returns:
+        The job; None when the claim was lost meanwhile.
+    """
     job = session.get(Job, job_id)
     if job is None or job.state != JobState.RUNNING or job.worker != worker:
-        return
+        return None
+    if job.superseded_by is not None:
+        retry_at = None
+    job.notice = "due" if report and not retry_at else None
     job.state = JobState.QUEUED if retry_at else JobState.FAILED
     job.not_before = retry_at
     job.finished_at = None if retry_at else now
@@ -223,53 +284,34 @@ def fail(
         attempt=job.attempts,
         **dict(error),
     )
+    return job
 
 
-def requeue_lost(
-    session: Session, now: datetime, most_attempts: int, worker: str | None = None
-) -> list[int]:
-    """Take back running jobs whose lease has run out, or that `worker` held before it died.
-
-    A job that has cost `most_attempts` workers is failed: it must not take down every worker
-    for ever.
-    """
-    lost = Job.worker == worker if worker else Job.lease_until < now
-    jobs = session.scalars(
-        select(Job).where(Job.state == JobState.RUNNING, lost).with_for_update(skip_locked=True)
-    ).all()
-    for job in jobs:
-        again = job.attempts < most_attempts
-        held_by = job.worker
-        job.state = JobState.QUEUED if again else JobState.FAILED
-        job.worker = None
-        job.lease_until = None
-        if not again:
-            job.finished_at = now
-            job.error = {
-                "what": f"job {job.id}",
-                "why": f"its worker died {job.attempts} times while running it",
-                "fix": f"see the worker's log, then `dicom-node retry {job.id}`",
-            }
-        audit.record(
-            session,
-            now,
-            "job_requeued" if again else "job_failed",
-            study_uid=job.study.study_instance_uid,
-            job_id=job.id,
-            pipeline=job.pipeline,
-            worker=held_by,
-            attempt=job.attempts,
-            **({} if again else job.error or {}),
-        )
-    return [job.id for job in jobs]
-
-
-def retry(session: Session, job: Job, now: datetime) -> None:
+def retry(session: Session, job: Job, now: datetime, **told: str) -> None:
     """Queue a finished or failed job again, with a fresh count of attempts.
 
+    Args:
+        told: Who asked for it and why, for the audit trail.
+
     Raises:
-        TransitionError: A worker runs it at this moment.
+        TransitionError: A worker runs it at this moment, another job has taken its place, or its
+            study waits for a person.
     """
+    uid = job.study.study_instance_uid
+    if job.superseded_by is not None:
+        raise TransitionError(
+            f"job {job.id}",
+            f"its result is outdated: job {job.superseded_by} has taken its place"
+            if job.superseded_by != job.id
+            else "its study was discarded",
+            f"`dicom-node retry --study {uid}` routes the study as it is now",
+        )
+    if job.study.held_at is not None:
+        raise TransitionError(
+            f"job {job.id}",
+            f"its study is held: {job.study.held_text}",
+            f"`dicom-node release {uid}`, then try again",
+        )
     if job.state == JobState.RUNNING:
         raise TransitionError(
             f"job {job.id}",
@@ -281,36 +323,72 @@ def retry(session: Session, job: Job, now: datetime) -> None:
     job.not_before = None
     job.queued_at = now
     job.error = None
-    audit.record(session, now, "job_retried", study_uid=job.study.study_instance_uid, job_id=job.id)
+    job.notice = None
+    audit.record(session, now, "job_retried", study_uid=uid, job_id=job.id, **told)
 
 
-def _put_report(session: Session, job: Job, new: NewReport, now: datetime) -> None:
+def _earlier_report(session: Session, job: Job) -> dict[str, Any] | None:
+    """The last SR of the job's pipeline on its study that a peer may have, for the new one."""
+    reports = session.scalars(
+        select(Report)
+        .join(Report.job)
+        .where(
+            Job.study_id == job.study_id,
+            Job.pipeline == job.pipeline,
+            Report.kind == "SR",
+            Report.series_instance_uid.is_not(None),
+        )
+        .order_by(Report.id.desc())
+    )
+    report = next((report for report in reports if _may_have_arrived(report)), None)
+    if report is None or report.series_instance_uid is None:
+        return None
+    images, earlier = set(job.inputs), set(report.job.inputs)
+    forms = [
+        (item["sop_class_uid"], item["sop_instance_uid"]) for item in report.alternatives or ()
+    ]
+    record = report.job.run_record or {}
+    return Predecessor(
+        documents=((report.sop_class_uid, report.sop_instance_uid), *forms),
+        series_instance_uid=report.series_instance_uid,
+        version=str(record.get("version") or report.job.version),
+        weights_sha256=str(record.get("weights_sha256") or ""),
+        more_images=len(images - earlier),
+        fewer_images=len(earlier - images),
+    ).as_plain()
+
+
+def _may_have_arrived(report: Report) -> bool:
+    """False for one that was kept back, or withdrawn before it was sent."""
+    states = {delivery.state for delivery in report.deliveries}
+    return not report.job.peers or bool(states - {DeliveryState.SUPERSEDED})
+
+
+def _alternative(new: NewReport) -> dict[str, str]:
+    return {
+        "sop_class_uid": new.sop_class_uid,
+        "sop_instance_uid": new.sop_instance_uid,
+        "path": new.path,
+        "sha256": new.sha256,
+    }
+
+
+def put_report(session: Session, job: Job, new: NewReport, now: datetime) -> None:
+    """Record an object of a job, and put it into the outbox if it may go out."""
     report = session.scalar(select(Report).where(Report.sop_instance_uid == new.sop_instance_uid))
     if report is None:
         report = Report(job_id=job.id, sop_instance_uid=new.sop_instance_uid, created_at=now)
         session.add(report)
     report.kind = new.kind
     report.sop_class_uid = new.sop_class_uid
+    report.series_instance_uid = new.series_instance_uid
+    report.alternatives = [_alternative(other) for other in new.alternatives] or None
     report.path = new.path
     report.sha256 = new.sha256
+    report.purged_at = None
     session.flush()
-    _deliver(session, report, job.peers, now)
-
-
-def _deliver(session: Session, report: Report, peers: Sequence[str], now: datetime) -> None:
-    known = set(session.scalars(select(Delivery.peer).where(Delivery.report_id == report.id)))
-    for peer in peers:
-        if peer not in known:
-            session.add(
-                Delivery(
-                    report_id=report.id,
-                    peer=peer,
-                    state=DeliveryState.PENDING,
-                    attempts=0,
-                    queued_at=now,
-                    next_attempt_at=now,
-                )
-            )
+    if withheld.may_go_out(job):
+        withheld.deliver(session, report, job.peers, now)
 
 
 def _add_peers(session: Session, job: Job, peers: Sequence[str], now: datetime) -> None:
@@ -319,7 +397,8 @@ def _add_peers(session: Session, job: Job, peers: Sequence[str], now: datetime) 
         return
     job.peers = [*job.peers, *more]
     for report in job.reports:
-        _deliver(session, report, more, now)
+        if report.purged_at is None:
+            withheld.deliver(session, report, more, now)
     audit.record(
         session,
         now,

@@ -9,18 +9,22 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from dicom_node.model.states import DeliveryState
-from dicom_node.store import audit
+from dicom_node.store import audit, withheld
 from dicom_node.store.tables import Delivery, Job, Report
 
 
 def due(session: Session, peer: str, now: datetime, limit: int = 50) -> Sequence[Delivery]:
-    """Return the deliveries that are due for a peer, oldest first."""
+    """Return the deliveries that are due for a peer, oldest first.
+
+    Those of a study that a late image has reopened, or whose patient is in doubt, wait.
+    """
     return session.scalars(
         select(Delivery)
         .where(
             Delivery.peer == peer,
             Delivery.state == DeliveryState.PENDING,
             Delivery.next_attempt_at <= now,
+            Delivery.report.has(Report.job.has(Job.study.has(withheld.is_current()))),
         )
         .options(joinedload(Delivery.report).joinedload(Report.job).joinedload(Job.study))
         .order_by(Delivery.id)
@@ -28,14 +32,30 @@ def due(session: Session, peer: str, now: datetime, limit: int = 50) -> Sequence
     ).all()
 
 
-def mark_sent(session: Session, delivery_id: int, answer: str, now: datetime) -> None:
-    """The peer has stored the object (status 0x0000, or a warning that `answer` keeps)."""
+def mark_sent(
+    session: Session,
+    delivery_id: int,
+    answer: str,
+    now: datetime,
+    *,
+    ask: bool = False,
+    sent_as: str | None = None,
+) -> None:
+    """The peer has stored the object (status 0x0000, or a warning that `answer` keeps).
+
+    Args:
+        ask: It is to be asked for storage commitment.
+        sent_as: SOP Instance UID of the alternative that it got; None: the report itself.
+    """
     delivery = _get(session, delivery_id)
+    delivery.ask_at = now if ask else None
+    delivery.asked = 0
+    delivery.sent_as = sent_as
     delivery.state = DeliveryState.SENT
     delivery.attempts += 1
     delivery.sent_at = now
     delivery.answer = answer
-    _record(session, delivery, "report_sent", now)
+    record(session, delivery, "report_sent", now)
 
 
 def mark_again(
@@ -46,7 +66,7 @@ def mark_again(
     delivery.attempts += 1
     delivery.answer = answer
     delivery.next_attempt_at = next_attempt_at
-    _record(session, delivery, "report_delayed", now, next_attempt_at=next_attempt_at.isoformat())
+    record(session, delivery, "report_delayed", now, next_attempt_at=next_attempt_at.isoformat())
 
 
 def mark_failed(session: Session, delivery_id: int, answer: str, now: datetime) -> None:
@@ -55,7 +75,7 @@ def mark_failed(session: Session, delivery_id: int, answer: str, now: datetime) 
     delivery.state = DeliveryState.FAILED
     delivery.attempts += 1
     delivery.answer = answer
-    _record(session, delivery, "report_failed", now)
+    record(session, delivery, "report_failed", now)
 
 
 def retry(session: Session, delivery: Delivery, now: datetime) -> None:
@@ -63,7 +83,27 @@ def retry(session: Session, delivery: Delivery, now: datetime) -> None:
     delivery.state = DeliveryState.PENDING
     delivery.queued_at = now
     delivery.next_attempt_at = now
-    _record(session, delivery, "report_retried", now)
+    delivery.ask_at = None
+    delivery.resent = 0
+    record(session, delivery, "report_retried", now)
+
+
+def receivers(session: Session) -> set[str]:
+    """Return the peers that something waits for: to be sent, or to be committed to."""
+    waits = (Delivery.state == DeliveryState.PENDING) | (
+        (Delivery.state == DeliveryState.SENT) & Delivery.ask_at.is_not(None)
+    )
+    return set(session.scalars(select(Delivery.peer).where(waits).distinct()))
+
+
+def fail_all(session: Session, peer: str, why: str, now: datetime) -> int:
+    """Give up what waits for a peer that is no more; returns the number."""
+    waiting = session.scalars(
+        select(Delivery.id).where(Delivery.peer == peer, Delivery.state == DeliveryState.PENDING)
+    ).all()
+    for delivery_id in waiting:
+        mark_failed(session, delivery_id, why, now)
+    return len(waiting)
 
 
 def counts(session: Session) -> dict[str, dict[str, int]]:
@@ -84,7 +124,8 @@ def _get(session: Session, delivery_id: int) -> Delivery:
     )
 
 
-def _record(session: Session, delivery: Delivery, kind: str, now: datetime, **data: str) -> None:
+def record(session: Session, delivery: Delivery, kind: str, now: datetime, **data: str) -> None:
+    """Write what became of a delivery into the audit trail."""
     audit.record(
         session,
         now,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 from dicom_node.model.events import ReceiveKind
 from dicom_node.model.states import DeliveryState
 from dicom_node.store import outbox
-from dicom_node.store.tables import AuditEvent, Delivery, Instance, Job, Report, Study
+from dicom_node.store.tables import AuditEvent, Delivery, Instance, Job, Report, Study, Suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,10 @@ class DeliveryLine:
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
-    """One job, its last error and its objects' deliveries; `reports` are paths by kind."""
+    """One job, its last error and its objects' deliveries; `reports` are paths by kind.
+
+    `left_out` are the objects that its source images did not allow, each with the reason.
+    """
 
     id: int
     study_uid: str
@@ -45,6 +48,7 @@ class JobLine:
     finished_at: datetime | None
     statement: str | None
     reports: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...]
     deliveries: tuple[DeliveryLine, ...]
 
 
@@ -59,7 +63,27 @@ class StudyLine:
     modality: str
     last_instance_at: datetime
     unrouted_reason: str | None
+    held: str | None
     jobs: tuple[JobLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLine:
+    """A study that waits for a person: since when, `HoldReason`, and the same in words."""
+
+    study_uid: str
+    since: datetime
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectLine:
+    """A pipeline that took down its worker and has finished no job since."""
+
+    pipeline: str
+    since: datetime
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +130,24 @@ def counts(session: Session) -> Counts:
         jobs=by(Job.state),
         deliveries=outbox.counts(session),
     )
+
+
+def held(session: Session) -> list[HeldLine]:
+    """Return the studies that wait for a person, the longest wait first."""
+    rows = session.scalars(
+        select(Study).where(Study.held_at.is_not(None)).order_by(Study.held_at, Study.id)
+    )
+    return [
+        HeldLine(row.study_instance_uid, row.held_at, row.held_reason or "", row.held_text or "")
+        for row in rows
+        if row.held_at is not None
+    ]
+
+
+def suspects(session: Session) -> list[SuspectLine]:
+    """Return the pipelines that took down their worker and have finished no job since."""
+    rows = session.scalars(select(Suspect).order_by(Suspect.since))
+    return [SuspectLine(row.pipeline, row.since, row.why) for row in rows]
 
 
 def spool_counts(spool_dir: Path) -> SpoolCounts:
@@ -196,6 +238,9 @@ def job_line(job: Job) -> JobLine:
         finished_at=job.finished_at,
         statement=next((row.data["text"] for row in job.findings if row.kind == "statement"), None),
         reports=tuple((report.kind, report.path) for report in job.reports),
+        left_out=tuple(
+            f"{item['kind']}: {item['why']}" for item in (job.run_record or {}).get("left_out", ())
+        ),
         deliveries=tuple(
             _delivery_line(report, delivery)
             for report in job.reports
@@ -255,5 +300,6 @@ def _study_line(session: Session, study: Study) -> StudyLine:
         modality=str(first.attributes.get("Modality", "")) if first else "",
         last_instance_at=study.last_instance_at,
         unrouted_reason=study.unrouted_reason,
+        held=study.held_text,
         jobs=tuple(job_line(job) for job in study.jobs),
     )

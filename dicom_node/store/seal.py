@@ -1,8 +1,10 @@
 """The seal: what the receiver writes into a file's preamble when the file is whole.
 
 The 128 bytes before "DICM" are free for an implementation's own use (PS3.10 section 7.1). Ours
-say how long the file is and what its bytes hash to, so that a file is known to be whole without
-any second file, and so that it can be told years later whether its bytes are still the same.
+say how long the file is and the checksum of what came, so that a file is known to be whole
+without any second file. The checksum is XXH3 (128 bits): it tells a torn or rotten file as well
+as SHA-256 does and takes a thirtieth of its time, for which the sender waits. Against forgery
+there is the SHA-256 that the index holds, taken off the sender's path.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import xxhash
+
+from dicom_node.errors import SpoolError
+
 PREAMBLE: Final = 128
-_MAGIC: Final = b"dicom-node seal 1\n"
-_LAYOUT: Final = struct.Struct(f"<{len(_MAGIC)}sQQI32s")
+_MAGIC: Final = b"dicom-node seal 2\n"
+_LAYOUT: Final = struct.Struct(f"<{len(_MAGIC)}sQQI16s")
 _CHUNK: Final = 1024 * 1024
 
 
@@ -29,31 +35,36 @@ class Seal:
         size: Of the file, in bytes.
         start: Where its data set begins.
         head_crc: CRC-32 of the bytes between preamble and data set.
-        sha256: Of the data set, in hexadecimal.
+        checksum: XXH3 of the data set, in hexadecimal.
     """
 
     size: int
     start: int
     head_crc: int
-    sha256: str
+    checksum: str
 
     def encoded(self) -> bytes:
         """Return the seal as a preamble, 128 bytes."""
         packed = _LAYOUT.pack(
-            _MAGIC, self.size, self.start, self.head_crc, bytes.fromhex(self.sha256)
+            _MAGIC, self.size, self.start, self.head_crc, bytes.fromhex(self.checksum)
         )
         return packed.ljust(PREAMBLE, b"\0")
 
 
-def seal_of(head: bytes, size: int, sha256: str) -> Seal:
+def new_checksum() -> xxhash.xxh3_128:
+    """Begin the checksum of a data set, to be updated with its bytes as they come."""
+    return xxhash.xxh3_128()
+
+
+def seal_of(head: bytes, size: int, checksum: str) -> Seal:
     """Make the seal of a file.
 
     Args:
         head: Everything before the data set, the preamble (which is not looked at) included.
         size: Of the whole file.
-        sha256: Of the data set, in hexadecimal.
+        checksum: Of the data set, in hexadecimal.
     """
-    return Seal(size, len(head), zlib.crc32(head[PREAMBLE:]), sha256)
+    return Seal(size, len(head), zlib.crc32(head[PREAMBLE:]), checksum)
 
 
 def read_seal(preamble: bytes) -> Seal | None:
@@ -72,23 +83,42 @@ def is_whole(file: Path) -> bool:
             return False
         if zlib.crc32(stream.read(seal.start - PREAMBLE)) != seal.head_crc:
             return False
-        return _rest_sha256(stream) == seal.sha256
+        checksum = new_checksum()
+        while chunk := stream.read(_CHUNK):
+            checksum.update(chunk)
+    return checksum.hexdigest() == seal.checksum
 
 
 def dataset_sha256(file: Path) -> str:
     """Return the SHA-256 of the encoded data set of a DICOM file, in hexadecimal.
 
     Without preamble and File Meta Information, which are the receiver's own (PS3.10 section
-    7.1): two copies of one instance differ in them when two senders sent them. A sealed file of
-    the right size is believed; `is_whole` is not that trusting.
+    7.1): two copies of one instance differ in them when two senders sent them.
     """
+    with file.open("rb") as stream:
+        stream.seek(dataset_start(stream.read(144)))
+        return _rest_sha256(stream)
+
+
+def checked_sha256(file: Path) -> str:
+    """Return `dataset_sha256` of a file whose bytes are still those that were sealed.
+
+    Raises:
+        SpoolError: They are not.
+    """
+    checksum, digest = new_checksum(), hashlib.sha256()
     with file.open("rb") as stream:
         head = stream.read(144)
         seal = read_seal(head)
-        if seal is not None and file.stat().st_size == seal.size:
-            return seal.sha256
         stream.seek(dataset_start(head))
-        return _rest_sha256(stream)
+        while chunk := stream.read(_CHUNK):
+            checksum.update(chunk)
+            digest.update(chunk)
+    if seal is not None and checksum.hexdigest() != seal.checksum:
+        raise SpoolError(
+            file.name, "its bytes are not those that came", "check the disk; send it again"
+        )
+    return digest.hexdigest()
 
 
 def reread_sha256(file: Path) -> str:

@@ -23,7 +23,7 @@ from dicom_node.errors import SpoolError
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.store.files import sync_folder
 from dicom_node.store.incoming import CleanedUp, Incoming, WritingFolder, refused
-from dicom_node.store.seal import dataset_sha256
+from dicom_node.store.seal import checked_sha256, dataset_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ class Spool:
         """Work out where an inbox file belongs; moves nothing.
 
         Raises:
-            SpoolError: A UID is not one, and would name a folder.
+            SpoolError: A UID is not one, and would name a folder; or the file has changed.
         """
         for name, uid in (("Study", study_uid), ("Series", series_uid), ("SOP", sop_uid)):
             if not is_valid_uid(uid):
                 raise SpoolError(
                     file.name, f"its {name} Instance UID is not a UID", "mend the sender"
                 )
-        return Plan(file, f"studies/{study_uid}/{series_uid}/{sop_uid}.dcm", dataset_sha256(file))
+        return Plan(file, f"studies/{study_uid}/{series_uid}/{sop_uid}.dcm", checked_sha256(file))
 
     def place(self, plan: Plan, *, keep_aside: bool = False) -> Path:
         """Move a planned file to its place; harmless when repeated; loses no content.

@@ -57,6 +57,11 @@ class Study(Base):
         revision: Counts the settlings; routing looks at each settled revision once.
         routed_revision: The last revision that routing has decided on.
         unrouted_reason: Why no route wants it; None when one does or none was asked yet.
+        held_at: Since when it waits for a person: nothing of it is routed, run or, when its
+            patient is in doubt, sent. None: it does not.
+        held_reason: `HoldReason`.
+        held_text: The same for a person; never a patient's data.
+        lost_workers: How many workers its jobs have taken down since a person released it.
     """
 
     __tablename__ = "studies"
@@ -70,6 +75,10 @@ class Study(Base):
     revision: Mapped[int] = mapped_column(default=0)
     routed_revision: Mapped[int] = mapped_column(default=0)
     unrouted_reason: Mapped[str | None] = mapped_column(Text)
+    held_at: Mapped[datetime | None]
+    held_reason: Mapped[str | None] = mapped_column(String(32))
+    held_text: Mapped[str | None] = mapped_column(Text)
+    lost_workers: Mapped[int] = mapped_column(default=0)
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study")
     jobs: Mapped[list[Job]] = relationship(back_populates="study", order_by="Job.id")
@@ -98,6 +107,8 @@ class Instance(Base):
         sha256: Of the encoded data set as it came.
         sender: Calling AE title.
         attributes: Header values by keyword (dicom_node.model.instances.attributes_of).
+        promised_at: When a sender was told that it is committed; None: never.
+        purged_at: When its file was given up; None: it is there.
     """
 
     __tablename__ = "instances"
@@ -113,6 +124,8 @@ class Instance(Base):
     sender: Mapped[str] = mapped_column(String(16))
     received_at: Mapped[datetime]
     attributes: Mapped[dict[str, Any]]
+    promised_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
     study: Mapped[Study] = relationship(back_populates="instances")
     series: Mapped[Series] = relationship()
@@ -128,7 +141,13 @@ class Job(Base):
         peers: Names of the peers that get its reports.
         reason: Which routes asked for it, and why.
         rejection: Set by routing when no image fits: {"reason": code, "text": sentence}.
-        error: What, why and fix of the last failure.
+        replaces: The earlier report (dicom_node.model.predecessor), as claims find it until the
+            job has finished once.
+        error: What, why and fix of the last failure, and its `reason` in one word.
+        superseded_by: The job on more images that took its place before it was delivered or
+            after; its result is not sent any more.
+        notice: Of a failed job, whether "processing failed" is to be reported: "due", "made" or
+            "failed"; None: no.
     """
 
     __tablename__ = "jobs"
@@ -144,6 +163,7 @@ class Job(Base):
     peers: Mapped[list[str]]
     reason: Mapped[str] = mapped_column(Text)
     rejection: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    replaces: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     attempts: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]
@@ -152,6 +172,8 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    superseded_by: Mapped[int | None]
+    notice: Mapped[str | None] = mapped_column(String(8))
     run_record: Mapped[dict[str, Any] | None] = mapped_column(JSON)
 
     study: Mapped[Study] = relationship(back_populates="jobs")
@@ -161,6 +183,16 @@ class Job(Base):
     @validates("state")
     def _state(self, _: str, new: JobState) -> str:
         return _checked(f"job {self.id}", self.state, new)
+
+
+class Suspect(Base):
+    """A pipeline that took down its worker and has finished no job since."""
+
+    __tablename__ = "suspects"
+
+    pipeline: Mapped[str] = mapped_column(String(64), primary_key=True)
+    since: Mapped[datetime]
+    why: Mapped[str] = mapped_column(Text)
 
 
 class FindingRow(Base):
@@ -175,7 +207,13 @@ class FindingRow(Base):
 
 
 class Report(Base):
-    """One DICOM object made from a job's findings; `path` is relative to the reports folder."""
+    """One DICOM object made from a job's findings; `path` is relative to the reports folder.
+
+    Attributes:
+        alternatives: The same SR in other SOP classes, for peers that do not take this one:
+            {"sop_class_uid", "sop_instance_uid", "path", "sha256"} of each.
+        purged_at: When its file was given up; None: it is there.
+    """
 
     __tablename__ = "reports"
 
@@ -184,9 +222,12 @@ class Report(Base):
     kind: Mapped[str] = mapped_column(String(8))
     sop_class_uid: Mapped[str] = mapped_column(String(64))
     sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    series_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    alternatives: Mapped[list[Any] | None] = mapped_column(JSON)
     path: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    purged_at: Mapped[datetime | None]
 
     job: Mapped[Job] = relationship(back_populates="reports")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="report")
@@ -197,6 +238,11 @@ class Delivery(Base):
 
     Attributes:
         answer: What the peer said last (status and comment), or why it could not be asked.
+        ask_at: When the peer is to be asked (again) to commit to what was sent; None: it is not.
+        asked: How often it was asked since the object was sent last.
+        transaction_uid: Of the last request, an `AskedCommitment`.
+        resent: How often it was sent again because the peer did not commit to it.
+        sent_as: SOP Instance UID of the alternative that the peer got; None: the report itself.
     """
 
     __tablename__ = "deliveries"
@@ -214,6 +260,11 @@ class Delivery(Base):
     next_attempt_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
     answer: Mapped[str | None] = mapped_column(Text)
+    ask_at: Mapped[datetime | None]
+    asked: Mapped[int] = mapped_column(default=0)
+    transaction_uid: Mapped[str | None] = mapped_column(String(64))
+    resent: Mapped[int] = mapped_column(default=0)
+    sent_as: Mapped[str | None] = mapped_column(String(64))
 
     report: Mapped[Report] = relationship(back_populates="deliveries")
 
@@ -269,4 +320,50 @@ class Commitment(Base):
     held: Mapped[bool]
     not_before: Mapped[datetime]
     attempts: Mapped[int] = mapped_column(default=0)
+    answer: Mapped[str | None] = mapped_column(Text)
+
+
+class AskedCommitment(Base):
+    """Our storage commitment request to a peer (PS3.4 annex J).
+
+    Attributes:
+        peer: Its name.
+        ae_title: Its AE title: only it may answer.
+        references: [SOP Class UID, SOP Instance UID] of each object asked about.
+        answer: What came of it, in words; None: nothing yet.
+    """
+
+    __tablename__ = "asked_commitments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    peer: Mapped[str] = mapped_column(String(64))
+    ae_title: Mapped[str] = mapped_column(String(16))
+    references: Mapped[list[Any]] = mapped_column(JSON)
+    requested_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    answer: Mapped[str | None] = mapped_column(Text)
+
+
+class Retrieval(Base):
+    """A study that was asked of a peer.
+
+    Attributes:
+        state: `RetrievalState`.
+        series: How many instances of each series were asked for, by Series Instance UID; None:
+            the peer did not say.
+        answer: How the peer ended it, or why it could not be asked.
+    """
+
+    __tablename__ = "retrievals"
+    __table_args__ = (UniqueConstraint("study_instance_uid", "peer"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64))
+    peer: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    series: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(default=0)
+    begun_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
     answer: Mapped[str | None] = mapped_column(Text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from dicom_node.store.spool import Plan, Spool
 _log = structlog.get_logger()
 
 _BATCH: Final = 200
+_LONGEST_BURST: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,41 @@ class Indexer:
     file is still in the inbox, and indexing it again finds its own row and only moves it.
     """
 
-    def __init__(self, database: Database, spool: Spool, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        spool: Spool,
+        clock: Clock,
+        *,
+        hold_changed_patient: bool = True,
+    ) -> None:
         self._database = database
+        self._hold = hold_changed_patient
         self._spool = spool
         self._clock = clock
         self._one_at_a_time = threading.Lock()
+        self._burst: tuple[float, int] | None = None
+
+    def index_when_quiet(self) -> int:
+        """Index everything that waits, unless more has come since the last call.
+
+        To be called several times a second. A study comes in one burst, and while it comes its
+        sender has the processors and the disk; for three seconds at most, then it is indexed as
+        it comes.
+        """
+        waiting = len(self._spool.waiting())
+        now = time.monotonic()
+        began, before = self._burst or (now, 0)
+        if waiting > before and now - began < _LONGEST_BURST:
+            self._burst = (began, waiting)
+            return 0
+        self._burst = None
+        return self.index_waiting() if waiting else 0
+
+    @property
+    def in_burst(self) -> bool:
+        """Whether `index_when_quiet` leaves images alone that are streaming in."""
+        return self._burst is not None
 
     def index_waiting(self) -> int:
         """Index everything that waits; returns the number of files handled."""
@@ -74,7 +106,10 @@ class Indexer:
                 arrival = index.Arrival(
                     item.facts, item.plan.path, item.plan.sha256, item.received_at
                 )
-                planned.append((item.plan, index.add_instance(session, arrival, now, batch)))
+                outcome = index.add_instance(
+                    session, arrival, now, batch, hold_changed_patient=self._hold
+                )
+                planned.append((item.plan, outcome))
                 received[item.facts.study_instance_uid, item.facts.sender] += 1
             for (study_uid, sender), number in received.items():
                 audit.record(

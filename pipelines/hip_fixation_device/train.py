@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,28 +88,67 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(
-    images: Tensor, labels: Tensor, classes: int, settings: Mapping[str, Any]
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    settings: Mapping[str, Any],
+    *,
+    checkpoint: Path | None = None,
+    seconds: float | None = None,
+    device: torch.device | None = None,
+    watch: Callable[[float, float], None] | None = None,
 ) -> HipDeviceNet:
-    """Train on images [N, 1, 256, 256] with random pose, contrast, sharpness and noise."""
-    network = HipDeviceNet(classes).to(memory_format=torch.channels_last)
+    """Train on images [N, 1, 256, 256] with random pose, contrast, sharpness and noise.
+
+    Args:
+        checkpoint: Written every 50 steps; where it is there already, training goes on from it.
+        seconds: End after so long.
+        watch: Called with the share done and the loss, instead of the lines printed.
+    """
+    device = device or torch.device("cpu")
+    network = HipDeviceNet(classes).to(device, memory_format=torch.channels_last)
     rate, steps = float(settings["learning_rate"]), int(settings["steps"])
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, max(steps, 4))
-    for step in range(steps):
+    first, began = 0, time.monotonic()
+    if checkpoint is not None and checkpoint.is_file():
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        torch.set_rng_state(saved["random"])
+        first = int(saved["step"])
+    for step in range(first, steps):
+        if seconds is not None and time.monotonic() - began > seconds:
+            break
         chosen = torch.randint(len(images), (int(settings["batch"]),))
-        inputs = augmented(images[chosen]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        inputs = augmented(images[chosen]).to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
             logits = network(inputs)
         loss = F.cross_entropy(
-            logits.float(), labels[chosen], label_smoothing=float(settings["label_smoothing"])
+            logits.float(),
+            labels[chosen].to(device),
+            label_smoothing=float(settings["label_smoothing"]),
         )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:
+        if watch is not None:
+            watch((step + 1) / steps, loss.item())
+        elif step % 50 == 0:
             print(f"step {step} loss {loss.item():.4f}", flush=True)
-    return network.eval()
+        if checkpoint is not None and (step % 50 == 49 or step == steps - 1):
+            state = {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "random": torch.get_rng_state(),
+                "step": step + 1,
+            }
+            torch.save(state, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
+    return network.cpu().eval()
 
 
 def augmented(images: Tensor) -> Tensor:

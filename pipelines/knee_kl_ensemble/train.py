@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
+from dicom_node.training.contract import Watch
 from pipelines.knee_kl_ensemble.augmentation import augmented, ordinal_targets
 from pipelines.knee_kl_ensemble.data import Knees, by_grade, read_knees
 from pipelines.knee_kl_ensemble.phantoms import phantom_knees
@@ -43,11 +44,19 @@ class Trainer:
     Args:
         settings: `configs/train.yaml`.
         out: Folder of the run.
+        watch: Is told of steps and epochs.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], train: Knees, val: Knees, out: Path, device: torch.device
+        self,
+        settings: Mapping[str, Any],
+        train: Knees,
+        val: Knees,
+        out: Path,
+        device: torch.device,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._settings = settings
         self._train, self._val = train, val
         self._out, self._device = out, device
@@ -72,13 +81,16 @@ class Trainer:
         self._step = self._epoch = 0
         self._spent = 0.0
         self._best = -math.inf
+        self._since_best = 0
 
     def run(self, epochs: int, seconds: float | None) -> float:
         """Train; return the best epoch's score (accuracy + quadratic kappa on `val`).
 
         With `seconds` the learning rate falls by the clock where that is ahead of the steps, so
-        that a slow machine ends with a finished schedule.
+        that a slow machine ends with a finished schedule. After `patience` epochs without a better
+        one (0: never) it ends early.
         """
+        patience = int(self._settings.get("patience", 0))
         total = epochs * self._per_epoch
         began = time.monotonic() - self._spent
         while self._epoch < epochs:
@@ -98,6 +110,8 @@ class Trainer:
                 batch = order[start * int(self._settings["batch"]) :]
                 losses.append(self._train_on(batch[: int(self._settings["batch"])], progress))
                 self._step += 1
+                if self._watch is not None:
+                    self._watch.step(progress, losses[-1])
                 if start % 20 == 0:
                     log.info(
                         "epoch %d step %d/%d loss %.4f progress %.3f seconds %.0f",
@@ -110,7 +124,7 @@ class Trainer:
             self._judge(float(np.mean(losses)) if losses else math.nan)
             self._spent = time.monotonic() - began
             self._save()
-            if done:
+            if done or 0 < patience <= self._since_best:
                 break
         return self._best
 
@@ -122,6 +136,7 @@ class Trainer:
         self._optimizer.load_state_dict(saved["optimizer"])
         self._step, self._epoch = saved["step"], saved["epoch"]
         self._spent, self._best = saved["spent"], saved["best"]
+        self._since_best = saved.get("since_best", 0)
 
     def _train_on(self, batch: Any, progress: float) -> float:
         settings = self._settings
@@ -173,8 +188,12 @@ class Trainer:
             "epoch %d done: loss %.4f val accuracy %.4f kappa %.4f%s",
             self._epoch, loss, accuracy, kappa, " (best)" if score > self._best else "",
         )  # fmt: skip
+        if self._watch is not None:
+            figures = {"loss": loss, "val_accuracy": accuracy, "val_kappa": kappa}
+            self._watch.epoch(self._epoch, figures)
+        self._since_best += 1
         if score > self._best:
-            self._best = score
+            self._best, self._since_best = score, 0
             save_member(self._average, self._out / "best.safetensors")
 
     def _save(self) -> None:
@@ -186,6 +205,7 @@ class Trainer:
             "epoch": self._epoch,
             "spent": self._spent,
             "best": self._best,
+            "since_best": self._since_best,
         }
         partial = self._out / "checkpoint.part"
         torch.save(state, partial)

@@ -120,8 +120,8 @@ def simulated_vertebrae(bundle: Bundle, anatomies: list[Anatomy], draws: int) ->
     }
 
 
-def summarise(rows: list[dict[str, Any]], output: Path) -> dict[str, Any]:
-    """Vertebra and patient figures over all volumes with a true BMD."""
+def summarise(rows: list[dict[str, Any]], output: Path | None) -> dict[str, Any]:
+    """Vertebra and patient figures over all volumes with a true BMD; charts into `output`."""
     pairs, patients, linear = [], [], []
     for row in rows:
         good = [v for v in row["levels"].values() if v.get("true_bmd") is not None]
@@ -136,12 +136,14 @@ def summarise(rows: list[dict[str, Any]], output: Path) -> dict[str, Any]:
         true, found, sd = np.array(pairs).T
         result["vertebra"] = figures.agreement(true, found, sd)
         result["vertebra_linear_hu"] = figures.agreement(*np.array(linear).T)
-        figures.draw(true, found, THRESHOLD, "mg/cm³", output / "bmd_vertebra.png")
+        if output is not None:
+            figures.draw(true, found, THRESHOLD, "mg/cm³", output / "bmd_vertebra.png")
     if len(patients) > 3:
         true, found = np.array(patients).T
         result["patient"] = figures.agreement(true, found)
         result["patient_osteoporosis"] = figures.roc(true, found, THRESHOLD)
-        figures.draw(true, found, THRESHOLD, "mg/cm³", output / "bmd_patient.png")
+        if output is not None:
+            figures.draw(true, found, THRESHOLD, "mg/cm³", output / "bmd_patient.png")
     located = [v for row in rows for v in row["levels"].values() if "dice" in v]
     if located:
         dice = np.array([v["dice"] for v in located])

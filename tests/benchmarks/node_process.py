@@ -47,7 +47,7 @@ def index(folder: Path) -> None:
     database.migrate()
     indexer = Indexer(database, Spool(folder / "spool"), SystemClock())
     while not stop.wait(0.25):
-        indexer.index_waiting()
+        indexer.index_when_quiet()
     indexer.index_waiting()
 
 

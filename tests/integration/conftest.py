@@ -11,7 +11,7 @@ import pytest
 from dicom_node.demo.orthanc import Orthanc
 from tests.peers.node import Node, running_node, running_pacs
 
-_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The node with its three pipelines, and Orthanc with DICOMweb."""
     folder = tmp_path_factory.mktemp("site")
-    assert _DICOMWEB.exists(), "orthanc-dicomweb is not installed: `make test` installs it"
+    assert DICOMWEB.exists(), "orthanc-dicomweb is not installed: `make test` installs it"
     with (
-        running_pacs(folder / "pacs", plugins=(_DICOMWEB,)) as pacs,
+        running_pacs(folder / "pacs", plugins=(DICOMWEB,)) as pacs,
         running_node(folder / "node", pacs.dicom_port) as node,
     ):
         yield Site(node, pacs)

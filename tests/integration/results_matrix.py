@@ -1,5 +1,7 @@
 """What the validators are shown: pipelines x outcomes x source images.
 
+Outcomes: findings; "not evaluated"; findings in a report that replaces an earlier one.
+
 Source images: every character set of `CHARACTER_SETS` and every transfer syntax of
 `TRANSFER_SYNTAXES`, the ones of the real images in the tests' data. The objects of a result are
 written in Explicit VR Little Endian whatever the source; what is left of the source's syntax in
@@ -17,9 +19,11 @@ import numpy as np
 import yaml
 from pydicom import Dataset
 
+from dicom_node.model.documents import DocumentClass
 from dicom_node.model.findings import Findings, NotEvaluated
 from dicom_node.model.own_codes import TOO_FEW_SLICES, WRONG_VIEW
 from dicom_node.model.pipeline import PipelineSpec, ResultObject
+from dicom_node.model.predecessor import Predecessor
 from dicom_node.results import Report, build_report
 from tests.unit.results import samples
 
@@ -41,6 +45,13 @@ TRANSFER_SYNTAXES: Final = tuple(
         *("", ".1", ".1.99", ".2", ".5"),
         *(".4.50", ".4.51", ".4.53", ".4.55", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91"),
     )
+)
+
+EARLIER: Final = Predecessor(
+    documents=tuple((kind.uid, f"2.25.{n}") for n, kind in enumerate(DocumentClass, start=1)),
+    series_instance_uid="2.25.9",
+    version="0.0.9",
+    more_images=1,
 )
 
 _PIPELINES: Final = Path(__file__).parents[2] / "pipelines"
@@ -70,10 +81,15 @@ class Case:
         return self._sources()[0]
 
     def report(self) -> Report:
+        return self.findings_and_report()[1]
+
+    def findings_and_report(self) -> tuple[Findings, Report]:
         headers = self._sources()
         findings = _OUTCOMES[self.pipeline, self.outcome](headers)
         spec = spec_of(self.pipeline).model_copy(update={"objects": list(ResultObject)})
-        return build_report(findings, headers, pictures(headers), spec)
+        earlier = EARLIER if self.outcome == "replaced" else None
+        report = build_report(findings, headers, pictures(headers), spec, replaces=earlier)
+        return findings, report
 
     def _sources(self) -> list[Dataset]:
         headers = _SOURCES[self.source]()
@@ -140,10 +156,13 @@ def _declined(headers: Sequence[Dataset]) -> Findings:
 
 _OUTCOMES: Final[dict[tuple[str, str], Callable[[Sequence[Dataset]], Findings]]] = {
     ("knee_kl_ensemble", "found"): _two_knees,
+    ("knee_kl_ensemble", "replaced"): _two_knees,
     ("knee_kl_ensemble", "declined"): _declined,
     ("hip_fixation_device", "found"): _device,
+    ("hip_fixation_device", "replaced"): _device,
     ("hip_fixation_device", "declined"): _declined,
     ("lumbar_bmd_ct", "found"): _vertebrae,
+    ("lumbar_bmd_ct", "replaced"): _vertebrae,
     ("lumbar_bmd_ct", "declined"): _declined_ct,
 }
 
@@ -156,14 +175,14 @@ _SOURCES: Final[dict[str, Callable[[], list[Dataset]]]] = {
 _SOURCE: Final = {
     (pipeline, outcome): "ct" if pipeline == "lumbar_bmd_ct" else source
     for pipeline, _ in _OUTCOMES
-    for outcome, source in (("found", "dx"), ("declined", "cr"))
+    for outcome, source in (("found", "dx"), ("replaced", "dx"), ("declined", "cr"))
 }
 
 _LITTLE: Final = "1.2.840.10008.1.2.1"
 
 
 def cases() -> list[Case]:
-    """Findings for every source image; "not evaluated" for a few, as it has no object more."""
+    """Findings for every source image; the other outcomes for a few: they have no object more."""
     images = [(charset, _LITTLE) for charset in CHARACTER_SETS]
     images += [("latin-1", syntax) for syntax in TRANSFER_SYNTAXES]
     few = [("default", _LITTLE), ("japanese", _LITTLE), ("latin-1", TRANSFER_SYNTAXES[-1])]

@@ -19,8 +19,8 @@ from dicom_node.clock import SystemClock
 from dicom_node.config import NodeConfig
 from dicom_node.delivery import RetryStrategy
 from dicom_node.demo.ports import free_port
+from dicom_node.model.commitment import WELL_KNOWN_INSTANCE
 from dicom_node.receive import Receiver
-from dicom_node.receive.commitment import WELL_KNOWN_INSTANCE
 from dicom_node.serve.commitment import CommitmentBook, CommitmentDesk
 from dicom_node.serve.events import AuditSink
 from dicom_node.serve.receiving import receiver_settings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pynetdicom.association import Association
 
-from dicom_node.delivery import Outgoing, ScuSettings, Verdict, echo, store
+from dicom_node.delivery import CStore, Outgoing, ScuSettings, Verdict, echo, store
 from dicom_node.delivery.folder import files_in, send_files
 from dicom_node.demo.orthanc import Orthanc
 from dicom_node.demo.ports import free_port
@@ -120,7 +120,8 @@ def test_a_folder_is_sent_in_the_syntax_of_its_files(
 ) -> None:
     found = files_in(shared / "dicom" / "hip_cr")
     assert len(found.files) == 8
-    answers = [answer for _, answer in send_files(US, peer(orthanc.dicom_port), found.files)]
+    to = CStore(US, peer(orthanc.dicom_port))
+    answers = [answer for _, answer in send_files(to, found.files)]
     assert {answer.verdict for answer in answers} == {Verdict.SENT}
     assert len(orthanc.instances()) == 8
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.peers.ports import listens, wait_for
 
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 
@@ -38,6 +41,32 @@ def dcmsend(port: int, files: Sequence[Path], *options: str) -> subprocess.Compl
 def run_tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run another of the programs (dsrdump, dciodvfy, dcm2pnm)."""
     return _run([program(name), *arguments])
+
+
+@contextmanager
+def running_storescp(folder: Path, port: int, *options: str) -> Iterator[Path]:
+    """storescp on a loopback port; yields the folder that it writes to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with running("storescp", port, "-aet", "PACS", "-od", str(folder), *options, str(port)):
+        yield folder
+
+
+@contextmanager
+def running(name: str, port: int, *arguments: str) -> Iterator[None]:
+    """A program that listens on a loopback port, until the end of the block."""
+    process = subprocess.Popen(
+        [program(name), *arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(name, lambda: process.poll() is not None or listens(port), 20)
+        assert process.poll() is None, f"{name} ended at once"
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

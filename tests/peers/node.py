@@ -186,7 +186,7 @@ def _has_ended(line: overview.StudyLine) -> bool:
         line.state == "settled"
         and (bool(line.jobs) or line.unrouted_reason is not None)
         and all(job.state in _ENDED for job in line.jobs)
-        and all(d.state in ("sent", "failed") for job in line.jobs for d in job.deliveries)
+        and all(d.state != "pending" for job in line.jobs for d in job.deliveries)
     )
 
 

@@ -37,7 +37,8 @@ def validate_documents(files: Iterable[Path], *, timeout: float = 400) -> dict[P
     }
     assert list(said) == wanted
     for file, lines in said.items():
-        assert any("Found Root Template TID_1500" in line for line in lines), file
+        # Basic Text SR has no numbers, and so no template of measurements
+        assert any("TID_1500" in line or "BasicTextSR IOD" in line for line in lines), file
         assert _DONE in lines, file
     return {
         file: [line for line in lines if line.startswith(("Error", "Warning"))]

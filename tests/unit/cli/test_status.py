@@ -10,6 +10,7 @@ import pytest
 
 from dicom_node.cli import look
 from dicom_node.serve.locks import hold_numbered
+from dicom_node.store.tables import Job
 from dicom_node.terminal import NodeConsole
 from tests.unit.cli.command import dicom_node
 from tests.unit.cli.conftest import COMING, DECLINED, DONE, FAILED, UNWANTED, Ran
@@ -78,6 +79,16 @@ def test_each_study_has_its_fate_below_it_newest_first(ran: Ran) -> None:
     )
     assert after[DONE][1] == "    job 1: knee done; SR to pacs sent; SC to pacs failed"
     assert after[DONE][2] == "    pacs after 1 try: status 0xA700 (Failure): [disk full]"
+
+
+def test_what_was_left_out_of_a_result_is_told_with_the_job(ran: Ran) -> None:
+    with ran.database.write() as session:
+        job = session.get_one(Job, 1)
+        job.run_record = {"left_out": [{"kind": "SEG", "why": "no pixel spacing"}]}
+    for shown in (status(ran), status(ran, DONE), listed(ran)):
+        assert "left out SEG: no pixel spacing" in shown.out
+    (told,) = status(ran, DONE, "--json").json["studies"]
+    assert told["jobs"][0]["left_out"] == ["SEG: no pixel spacing"]
 
 
 @pytest.mark.parametrize("command", ["status", "jobs"])

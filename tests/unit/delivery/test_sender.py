@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from dicom_node.delivery import Answer, Outgoing, PeerSender, RetryStrategy, Verdict
-from dicom_node.model.peers import Peer
+from dicom_node.delivery import Answer, Outbox, Outgoing, PeerSender, RetryStrategy, Verdict
 from dicom_node.model.states import JobState, StudyState
 from dicom_node.store import index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewJob, NewReport
 from dicom_node.store.tables import Delivery, Study
 from tests.factories import ManualClock, facts
+from tests.peers.ports import wait_for
 
-PEER = Peer(ae_title="PACS", host="127.0.0.1", port=104)
 RETRY = RetryStrategy(
     timedelta(seconds=5), timedelta(seconds=60), timedelta(hours=1), jitter=lambda: 0.0
 )
@@ -54,19 +56,32 @@ def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
 Script = Callable[[Outgoing], Answer]
 
 
-def sender(
-    database: Database, clock: ManualClock, script: Script, name: str = "pacs"
-) -> PeerSender:
-    def store(_: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
-        yield from map(script, objects)
+class Scripted:
+    """A destination whose answers a test writes."""
 
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def send(self, objects: Sequence[Outgoing]) -> Iterator[Answer]:
+        yield from map(self._script, objects)
+
+    def check(self) -> str | None:
+        return None
+
+
+def sender(
+    database: Database,
+    clock: ManualClock,
+    script: Script,
+    name: str = "pacs",
+    retry: RetryStrategy = RETRY,
+) -> PeerSender:
     return PeerSender(
         name,
-        PEER,
+        Scripted(script),
         database=database,
         reports_dir=Path("/nowhere"),
-        store=store,
-        retry=RETRY,
+        retry=retry,
         clock=clock,
     )
 
@@ -130,6 +145,62 @@ def test_one_refused_object_does_not_hold_up_the_other(
     assert [d.state for d in deliveries(database)] == ["pending", "sent"]
 
 
+def test_a_peer_that_is_away_is_told_once_and_its_objects_come_back_together(
+    database: Database, clock: ManualClock
+) -> None:
+    def script(item: Outgoing) -> Answer:
+        return Answer(item.id, Verdict.TRY_AGAIN, "no association", away=True)
+
+    jitter = iter((0.1, 0.9))
+    one = sender(database, clock, script, retry=replace(RETRY, jitter=lambda: next(jitter)))
+    with capture_logs() as logs:
+        assert one.send_due() == 2
+    assert [(entry["event"], entry["objects"]) for entry in logs] == [("peer_away", 2)]
+    rows = deliveries(database)
+    assert {(row.state, row.attempts, row.answer) for row in rows} == {
+        ("pending", 1, "no association")
+    }
+    assert len({row.next_attempt_at for row in rows}) == 1
+    clock.move(3700)
+    with capture_logs() as logs:
+        assert one.send_due() == 2
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("report_failed", "error")]
+    assert {row.state for row in deliveries(database)} == {"failed"}
+
+
+def test_an_error_in_one_sender_is_told_and_neither_it_nor_another_ends(
+    database: Database, clock: ManualClock
+) -> None:
+    broken = threading.Event()
+
+    def script(item: Outgoing) -> Answer:
+        if not broken.is_set():
+            broken.set()
+            raise ZeroDivisionError("Doe^Jane")
+        return Answer(item.id, Verdict.SENT, "status 0x0000 (Success)")
+
+    outbox = Outbox(
+        [
+            sender(database, clock, script),
+            sender(database, clock, said(Verdict.SENT), name="archive"),
+        ],
+        timedelta(seconds=0.05),
+    )
+    with capture_logs() as logs:
+        outbox.start()
+        try:
+            for name in ("pacs", "archive"):
+                wait_for(
+                    name, lambda n=name: {d.state for d in deliveries(database, n)} == {"sent"}
+                )
+            assert outbox.alive
+        finally:
+            outbox.stop()
+    (told,) = [entry for entry in logs if entry["event"] == "sender_failed"]
+    assert (told["peer"], told["error"]) == ("pacs", "ZeroDivisionError")
+    assert "Doe" not in str(logs)
+
+
 def test_a_file_that_is_gone_fails_at_once(database: Database, clock: ManualClock) -> None:
     sender(database, clock, said(Verdict.NEVER, "gone")).send_due()
     assert {d.state for d in deliveries(database)} == {"failed"}
@@ -138,13 +209,14 @@ def test_a_file_that_is_gone_fails_at_once(database: Database, clock: ManualCloc
 def test_a_break_after_the_first_object_keeps_the_first_answer(
     database: Database, clock: ManualClock
 ) -> None:
-    def store(_: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
-        yield Answer(objects[0].id, Verdict.SENT, "ok")
+    first = deliveries(database)[0].id
+
+    def script(item: Outgoing) -> Answer:
+        if item.id == first:
+            return Answer(item.id, Verdict.SENT, "ok")
         raise KeyboardInterrupt
 
-    one = PeerSender(
-        "pacs", PEER, database=database, reports_dir=Path(), store=store, retry=RETRY, clock=clock
-    )
+    one = sender(database, clock, script)
     with pytest.raises(KeyboardInterrupt):
         one.send_due()
     assert [d.state for d in deliveries(database)] == ["sent", "pending"]

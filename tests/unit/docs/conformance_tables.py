@@ -105,7 +105,11 @@ def acceptor() -> str:
                 f"`receive.idle_seconds`, {receive.idle_seconds:g} s",
             ),
             ("Asynchronous operations", "not negotiated: one at a time"),
-            ("Roles", "SCP only"),
+            (
+                "Roles",
+                "SCP; of Storage Commitment Push Model also SCU, when the requestor selects the "
+                "role of the SCP",
+            ),
         ],
     )
 

@@ -54,22 +54,23 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]
     """Every key of node.yaml as the document writes it, with its default."""
     for name, field in section.model_fields.items():
         path = f"{prefix}{name}"
-        inner = next((m for m in models_in(field.annotation) if issubclass(m, BaseModel)), None)
+        inner = models_in(field.annotation)
         default = field.default
         if field.default_factory is not None:
             default = field.default_factory()  # type: ignore[call-arg]
         # a section that is always there is a heading, not a key of its own
         optional = get_origin(field.annotation) in (dict, list) or default is None
-        if inner is None or optional or prefix.startswith("routes[]"):
+        if not inner or optional or prefix.startswith("routes[]"):
             yield path, default
-        if inner is not None:
+        # a peer is of one of two kinds
+        for section_inside in inner:
             place = PLACES.get(path, path)
             if path.endswith(".attributes"):
                 place = f"{path}.KEYWORD"
-            yield from keys(inner, f"{place}.")
+            yield from keys(section_inside, f"{place}.")
 
 
-def models_in(annotation: Any) -> list[type]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [model for part in get_args(annotation) for model in models_in(part)]
@@ -87,6 +88,8 @@ def as_written(default: Any) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, float):
         return f"`{default:g}`"
+    if isinstance(default, list):
+        return f"`[{', '.join(map(str, default))}]`"
     return f"`{default}`"
 
 
@@ -185,8 +188,9 @@ def test_every_log_event_that_is_explained_exists() -> None:
 def test_the_example_pipeline_is_one(tmp_path: Path) -> None:
     """Written to a folder as the document says, it is found, with its weights' manifest."""
     from dicom_node.inference.bundles import load_bundle
+    from dicom_node.training.entries import evaluator_of
 
-    spec, manifest = blocks(page("add-a-pipeline"), "yaml")
+    spec, evaluate, manifest = blocks(page("add-a-pipeline"), "yaml")
     folder = tmp_path / "my_pipeline"
     (folder / "configs").mkdir(parents=True)
     (folder / "weights").mkdir()
@@ -196,6 +200,8 @@ def test_the_example_pipeline_is_one(tmp_path: Path) -> None:
     bundle = load_bundle(folder)
     assert (bundle.name, bundle.version, bundle.demonstration) == ("my_pipeline", "1.0.0", False)
     assert len(bundle.spec.outputs) == 2
+    (folder / "configs" / "evaluate.yaml").write_text(evaluate, encoding="utf-8")
+    assert callable(evaluator_of(bundle))
 
 
 def test_every_key_of_dicom_yaml_is_documented() -> None:

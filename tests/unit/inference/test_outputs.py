@@ -92,6 +92,7 @@ def test_a_missing_key_is_named() -> None:
         ({"value": np.inf}, "not one finite number"),
         ({"value_sd": -1.0}, "negative"),
         ({"value_sd": np.nan}, "not one finite number"),
+        ({"value": 1e6}, "outside of its plausible range"),
         ({"mask": np.zeros((3, 40, 60))}, "does not fit the source"),
         ({"mask": np.zeros(7)}, "does not fit the source"),
     ],

@@ -56,6 +56,7 @@ REGRESSION: dict[str, Any] = {
             "concept": _code("value", "Brightest value"),
             "unit": _code("1", "no units", "UCUM"),
             "uncertainty_key": "value_sd",
+            "plausible_range": [-1000, 1000],
         },
         {"type": "region", "key": "mask", "label": _code("spot", "Bright spot")},
     ],

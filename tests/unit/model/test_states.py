@@ -27,8 +27,14 @@ ALLOWED: set[tuple[StrEnum, StrEnum]] = {
     (DeliveryState.PENDING, DeliveryState.FAILED),
     (DeliveryState.SENT, DeliveryState.COMMITTED),
     (DeliveryState.SENT, DeliveryState.PENDING),
+    (DeliveryState.SENT, DeliveryState.FAILED),
     (DeliveryState.COMMITTED, DeliveryState.PENDING),
     (DeliveryState.FAILED, DeliveryState.PENDING),
+    (DeliveryState.PENDING, DeliveryState.SUPERSEDED),
+    (DeliveryState.FAILED, DeliveryState.SUPERSEDED),
+    (DeliveryState.SUPERSEDED, DeliveryState.PENDING),
+    (DeliveryState.SUPERSEDED, DeliveryState.SENT),
+    (DeliveryState.SUPERSEDED, DeliveryState.FAILED),
 }
 KINDS = (StudyState, JobState, DeliveryState)
 PAIRS = [pair for kind in KINDS for pair in product(kind, kind) if pair[0] != pair[1]]

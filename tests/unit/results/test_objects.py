@@ -9,6 +9,7 @@ from io import BytesIO
 import highdicom as hd
 import numpy as np
 import pytest
+from highdicom.color import CIELabColor
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
@@ -19,6 +20,7 @@ from dicom_node.model.findings import Findings, Region, Saliency
 from dicom_node.model.own_codes import SALIENCY
 from dicom_node.model.pipeline import PipelineSpec, ResultObject
 from dicom_node.results import Report, build_report, check_object
+from dicom_node.results.drawing import SUBJECT_COLOURS
 from tests.unit.results import samples
 
 EVERYTHING = list(ResultObject)
@@ -110,6 +112,8 @@ def test_the_segmentation_has_the_regions_where_they_were_found() -> None:
         segment = seg.get_segment_description(number)
         assert segment.segment_label == region.subject.name
         assert segment.segmented_property_type.value == region.label.value
+        colour = CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue)
+        assert np.allclose(colour.to_rgb(), SUBJECT_COLOURS[number - 1], atol=1)
 
 
 def test_a_segment_has_the_tracking_uid_of_its_group_in_the_report() -> None:
@@ -248,7 +252,8 @@ def test_a_source_that_is_unfit_for_an_object_costs_that_object_only(keyword: st
     spec = with_objects(samples.CT_SPEC, ResultObject.PRESENTATION_STATE, ResultObject.PDF)
     report = build_report(findings, headers, {}, spec)
     assert [i.kind for i in report.objects] == ["SR", "SC", "PDF"]
-    assert report.left_out == ("PR",)
+    assert [item.kind for item in report.left_out] == ["PR"]
+    assert report.left_out[0].why.startswith("the source images do not have what it needs")
 
 
 @pytest.mark.parametrize(

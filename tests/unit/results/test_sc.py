@@ -9,9 +9,12 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.model.findings import Findings, Saliency
-from dicom_node.results import build_report
+from dicom_node.results import build_report, check_object
 from dicom_node.results.drawing import BACKGROUND, blend_saliency, grey_to_rgb, wrap
-from dicom_node.results.overlay import LONG_SIDE, compose_overlay
+from dicom_node.results.headers import Sources
+from dicom_node.results.origin import Origin
+from dicom_node.results.overlay import LONG_SIDE, Composition, compose_overlay
+from dicom_node.results.sc import build_sc
 from tests.unit.results import samples
 
 SHAPE = (1200, 1000)
@@ -160,3 +163,13 @@ def test_long_words_are_cut_to_the_margin() -> None:
     lines = wrap("x" * 300 + " end", 20, 200)
     assert len(lines) > 2
     assert "".join(lines).replace(" ", "") == "x" * 300 + "end"
+
+
+def test_a_picture_of_an_odd_number_of_bytes_is_made_even() -> None:
+    header = samples.knee_header()
+    findings = whole_image(header)
+    origin = Origin(findings, Sources(findings, [header]), "Knee", 9100)
+    picture = Composition(np.full((3, 5, 3), 7, np.uint8), 1.0, "")
+    image = build_sc(origin, picture, findings.images, 1)
+    assert len(image.PixelData) == 46
+    check_object(image, [header])

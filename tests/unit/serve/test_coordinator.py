@@ -259,7 +259,7 @@ def test_a_job_whose_worker_died_is_queued_again_a_few_times_then_failed_with_a_
     node.take_back_lost_jobs()
     (job,) = all_jobs(database)
     assert (job.state, job.attempts) == (JobState.FAILED, 3)
-    assert "its worker died 3 times" in job.error["why"]
+    assert "its worker died while running it (in each of 3 tries)" in job.error["why"]
     assert len(events(database, "job_requeued")) == 2
     (failed,) = events(database, "job_failed")
     assert failed["why"] == job.error["why"]
@@ -271,13 +271,20 @@ def peer_says(monkeypatch: pytest.MonkeyPatch) -> list[Outgoing]:
     """A PACS that takes everything; the list holds what came."""
     came: list[Outgoing] = []
 
-    def store(_: object, peer: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
-        assert peer.ae_title == "PACS"
-        for item in objects:
-            came.append(item)
-            yield Answer(item.id, Verdict.SENT, "status 0x0000 (Success)")
+    class Pacs:
+        def send(self, objects: Sequence[Outgoing]) -> Iterator[Answer]:
+            for item in objects:
+                came.append(item)
+                yield Answer(item.id, Verdict.SENT, "status 0x0000 (Success)")
 
-    monkeypatch.setattr(coordinator_module, "store", store)
+        def check(self) -> str | None:
+            return None
+
+    def destination_for(_: object, peer: Peer) -> Pacs:
+        assert peer.ae_title == "PACS"
+        return Pacs()
+
+    monkeypatch.setattr(coordinator_module, "destination_for", destination_for)
     return came
 
 

@@ -22,10 +22,12 @@ from dicom_node.inference.files import read_header
 from dicom_node.inference.jobs import JobInput, Outcome
 from dicom_node.model.findings import ImageReference, NotEvaluated
 from dicom_node.model.own_codes import NO_SUITABLE_IMAGE, WRONG_VIEW
-from dicom_node.model.pipeline import PipelineSpec
+from dicom_node.model.pipeline import PipelineSpec, ResultObject
 from dicom_node.model.states import JobState, StudyState
+from dicom_node.results import report
+from dicom_node.results.derived import UnfitSourceError
 from dicom_node.serve.worker import Worker, WorkerSettings
-from dicom_node.store import index, jobs, outbox
+from dicom_node.store import index, jobs, losses, outbox, overview
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import NewJob
 from dicom_node.store.spool import Spool
@@ -99,7 +101,8 @@ class Node:
             study = session.scalars(select(Study)).one()
             if study.state == StudyState.RECEIVING:
                 study.state = StudyState.SETTLED
-            new = NewJob("tiny", "1", "w", list(inputs), ["pacs"], "route knees", **changes)
+            facts = {"version": "1", "weights_sha256": "w", "peers": ["pacs"], **changes}
+            new = NewJob("tiny", inputs=list(inputs), reason="route knees", **facts)
             assert jobs.enqueue(session, study, new, self.clock.now()) is not None
 
     def worker(
@@ -122,6 +125,12 @@ class Node:
             return {
                 r.sop_instance_uid: (r.kind, (self.reports / r.path).read_bytes()) for r in rows
             }
+
+    def all_sent(self) -> None:
+        """Every peer has what is in the outbox."""
+        with self.database.write() as session:
+            for delivery in outbox.due(session, "pacs", self.clock.now()):
+                outbox.mark_sent(session, delivery.id, "status 0x0000", self.clock.now())
 
     def due(self) -> int:
         with self.database.read() as session:
@@ -151,7 +160,8 @@ def test_a_job_ends_with_an_sr_and_an_sc_on_disk_and_in_the_outbox(
     assert worker.run_one()
     assert not worker.run_one()
     (job,) = all_jobs(database)
-    assert (job.state, job.attempts, job.run_record) == (JobState.DONE, 1, {"device": "cpu"})
+    assert (job.state, job.attempts) == (JobState.DONE, 1)
+    assert job.run_record == {"device": "cpu", "version": samples.ALGORITHM.version}
     made = node.reports_made()
     assert sorted(kind for kind, _ in made.values()) == ["SC", "SR"]
     assert node.due() == 2
@@ -190,6 +200,136 @@ def test_a_job_taken_over_from_a_dead_worker_makes_what_the_dead_one_would_have_
     assert worker.run_one()
     assert node.executor.ran[0].started == began
     assert all_jobs(database)[0].attempts == 2
+
+
+def test_what_was_left_out_is_kept_with_the_job_and_told(
+    node: Node, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = samples.SPEC.model_copy(update={"objects": [ResultObject.PRESENTATION_STATE]})
+    monkeypatch.setattr(Pipelines, "spec", lambda *_: spec)
+
+    def of_a_broken_source(header: Any) -> None:
+        raise UnfitSourceError("a presentation state", "no window", "take it out")
+
+    monkeypatch.setattr(report, "build_presentation_states", of_a_broken_source)
+    node.worker(grades).run_one()
+    (job,) = all_jobs(database)
+    assert job.run_record["left_out"] == [{"kind": "PR", "why": "no window"}]
+    assert events(database, "job_finished")[0]["left_out"] == job.run_record["left_out"]
+    with database.read() as session:
+        (line,) = overview.jobs(session)
+    assert line.left_out == ("PR: no window",)
+    assert sorted(kind for kind, _ in line.reports) == ["SC", "SR"]
+
+
+def documents(node: Node, database: Database) -> list[tuple[str, str, list[str]]]:
+    """(series, SR instance, instances that it replaces) of each job, oldest first."""
+    with database.read() as session:
+        paths = session.scalars(
+            select(Report.path).where(Report.kind == "SR").order_by(Report.job_id, Report.id)
+        ).all()
+    made = [dcmread(node.reports / path) for path in paths]
+    return [
+        (
+            sr.SeriesInstanceUID,
+            sr.SOPInstanceUID,
+            [
+                f"{series.SeriesInstanceUID}/{item.ReferencedSOPInstanceUID}"
+                for study in sr.get("PredecessorDocumentsSequence", [])
+                for series in study.ReferencedSeriesSequence
+                for item in series.ReferencedSOPSequence
+            ],
+        )
+        for sr in made
+    ]
+
+
+def as_version(version: str) -> Callable[[JobInput], Outcome]:
+    """The same pipeline in a version."""
+
+    def run(job: JobInput) -> Outcome:
+        outcome = grades(job)
+        algorithm = replace(outcome.findings.algorithm, version=version)
+        return replace(outcome, findings=replace(outcome.findings, algorithm=algorithm))
+
+    return run
+
+
+def test_a_new_report_replaces_the_last_one_of_the_same_pipeline(
+    node: Node, database: Database, image: FileDataset
+) -> None:
+    late = radiograph(study="1.2.3")
+    node.worker(as_version("0")).run_one()
+    node.all_sent()
+    node.receive(late)
+    with database.write() as session:
+        session.scalars(select(Study)).one().state = StudyState.SETTLED
+    for version in ("1", "2", "3"):
+        node.queue(str(image.SOPInstanceUID), str(late.SOPInstanceUID), version=version)
+        assert node.worker(as_version(version)).run_one()
+        if version != "2":
+            node.all_sent()
+    first, second, third, fourth = documents(node, database)
+    assert first[2] == []
+    assert second[2] == [f"{first[0]}/{first[1]}"]
+    assert third[2] == [f"{second[0]}/{second[1]}"]
+    # the third was withdrawn before any peer had it
+    assert fourth[2] == [f"{second[0]}/{second[1]}"]
+    assert [event.get("replaces") for event in events(database, "job_finished")] == [
+        None,
+        first[1],
+        second[1],
+        second[1],
+    ]
+    said = dcmread(next(node.reports.rglob(f"{second[1]}.dcm")))
+    assert [str(i.TextValue) for i in said.ContentSequence if i.ValueType == "TEXT"][-1] == (
+        "Replaces the earlier AI result of version 0, which was made before 1 of these images came."
+    )
+
+
+def test_an_earlier_job_run_again_after_a_later_one_makes_its_own_bytes_again(
+    node: Node, database: Database, clock: ManualClock, image: FileDataset
+) -> None:
+    worker = node.worker(grades)
+    worker.run_one()
+    node.all_sent()
+    node.queue(str(image.SOPInstanceUID), version="2")
+    worker.run_one()
+    files = {file: file.read_bytes() for file in node.reports.rglob("*.dcm")}
+    assert len(files) == 8  # of each job an SC and the three forms of its SR
+    for file in files:
+        file.unlink()
+    with database.write() as session:
+        for job in session.scalars(select(Job)):
+            job.superseded_by = None
+            jobs.retry(session, job, clock.now())
+    assert worker.run_one()
+    assert worker.run_one()
+    assert {file: file.read_bytes() for file in node.reports.rglob("*.dcm")} == files
+    assert [len(replaced) for _, _, replaced in documents(node, database)] == [0, 1]
+
+
+def test_jobs_of_one_pipeline_on_one_study_run_one_after_another(
+    node: Node, database: Database, clock: ManualClock, image: FileDataset
+) -> None:
+    uid = str(image.SOPInstanceUID)
+    with database.write() as session:
+        assert jobs.claim(session, "worker-1@here", clock.now(), LEASE) is not None
+    node.queue(uid, version="2")
+    assert not node.worker(grades).run_one()
+    with database.write() as session:
+        jobs.finish(session, 1, "worker-1@here", jobs.JobResult(JobState.DONE, [], []), clock.now())
+    assert node.worker(grades).run_one()
+
+
+def test_a_job_that_has_reported_does_not_become_another(
+    node: Node, database: Database, clock: ManualClock, image: FileDataset
+) -> None:
+    node.worker(grades).run_one()
+    with database.write() as session:
+        jobs.retry(session, session.get_one(Job, 1), clock.now())
+    node.queue(str(image.SOPInstanceUID), version="2")
+    assert [job.version for job in all_jobs(database)] == ["1", "2"]
 
 
 def test_a_worker_takes_back_only_what_it_held_itself(
@@ -387,7 +527,7 @@ def test_a_job_lost_to_another_worker_meanwhile_records_nothing(
     def loses_it(job: JobInput) -> Outcome:
         clock.move(31)
         with database.write() as session:
-            assert jobs.requeue_lost(session, clock.now(), 5) == [1]
+            assert losses.requeue_lost(session, clock.now(), losses.LossPolicy(4)) == [1]
         with database.write() as session:
             assert jobs.claim(session, "worker-1@there", clock.now(), LEASE) is not None
         return grades(job)

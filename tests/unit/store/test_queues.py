@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from dicom_node.errors import TransitionError
 from dicom_node.model.states import DeliveryState, JobState, StudyState
-from dicom_node.store import audit, index, jobs, outbox
+from dicom_node.store import audit, index, jobs, losses, outbox
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewJob, NewReport
 from dicom_node.store.tables import AuditEvent, Base, Delivery, Instance, Job, Report, Study
@@ -17,6 +17,7 @@ from tests.factories import ManualClock, facts
 
 QUIET = timedelta(seconds=60)
 LEASE = timedelta(seconds=30)
+POLICY = losses.LossPolicy(attempts=2)
 
 
 def arrive(database: Database, clock: ManualClock, **of: str) -> index.Indexed:
@@ -146,10 +147,10 @@ def test_a_claimed_job_is_nobody_elses_until_its_lease_runs_out(database: Databa
         assert job.id == job_id
     with database.write() as session:
         assert jobs.claim(session, "worker-1", clock.now(), LEASE) is None
-        assert jobs.requeue_lost(session, clock.now(), 3) == []
+        assert losses.requeue_lost(session, clock.now(), POLICY) == []
     clock.move(31)
     with database.write() as session:
-        assert jobs.requeue_lost(session, clock.now(), 3) == [job_id]
+        assert losses.requeue_lost(session, clock.now(), POLICY) == [job_id]
     with database.write() as session:
         assert not jobs.finish(session, job_id, "worker-0", RESULT, clock.now())
         assert jobs.claim(session, "worker-1", clock.now(), LEASE) is not None
@@ -163,11 +164,11 @@ def test_a_job_that_kills_its_workers_is_failed_not_tried_for_ever(database: Dat
         with database.write() as session:
             assert jobs.claim(session, "worker-0", clock.now(), LEASE)
         with database.write() as session:
-            jobs.requeue_lost(session, clock.now(), 3, worker="worker-0")
+            losses.requeue_lost(session, clock.now(), POLICY, worker="worker-0")
     with database.read() as session:
         job = session.get_one(Job, job_id)
         assert job.state == JobState.FAILED
-        assert "died 3 times" in job.error["why"]
+        assert job.error["why"] == "its worker died while running it (in each of 3 tries)"
 
 
 def test_a_finished_job_puts_each_object_once_into_the_outbox(database: Database) -> None:

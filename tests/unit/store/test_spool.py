@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from dicom_node.errors import SpoolError
 from dicom_node.store import incoming as incoming_module
@@ -51,7 +52,7 @@ def test_a_kept_file_is_sealed(spool: Spool) -> None:
     seal = read_seal(file.read_bytes()[:128])
     assert seal is not None
     assert (seal.size, seal.start) == (file.stat().st_size, len(HEAD))
-    assert seal.sha256 == hashlib.sha256(b"data").hexdigest() == dataset_sha256(file)
+    assert seal.checksum == xxhash.xxh3_128(b"data").hexdigest()
     assert is_whole(file)
 
 
@@ -68,6 +69,16 @@ def test_a_seal_shows_a_missing_byte(spool: Spool) -> None:
     file = received(spool)
     os.truncate(file, file.stat().st_size - 1)
     assert not is_whole(file)
+
+
+def test_a_file_that_changed_in_the_inbox_is_not_filed(spool: Spool) -> None:
+    file = received(spool, b"data set")
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + b"?")
+    with pytest.raises(SpoolError, match="not those that came"):
+        spool.plan(file, STUDY, SERIES, SOP)
+    file.write_bytes(data)
+    assert spool.plan(file, STUDY, SERIES, SOP).sha256 == hashlib.sha256(b"data set").hexdigest()
 
 
 def test_a_file_without_a_seal_is_hashed_from_its_data_set(tmp_path: Path) -> None:

@@ -323,3 +323,29 @@ def settle(database: Database, clock: ManualClock) -> None:
     clock.move(60)
     with database.write() as session:
         assert index.settle_quiet(session, clock.now(), timedelta(seconds=60))
+
+
+def test_a_burst_is_indexed_when_it_has_passed(indexer: Indexer, spool: Spool) -> None:
+    put_into_inbox(spool, radiograph())
+    assert indexer.index_when_quiet() == 0
+    put_into_inbox(spool, radiograph())
+    assert indexer.index_when_quiet() == 0
+    assert indexer.in_burst
+    assert indexer.index_when_quiet() == 2
+    assert not indexer.in_burst
+    assert indexer.index_when_quiet() == 0
+    put_into_inbox(spool, radiograph())
+    assert [indexer.index_when_quiet() for _ in range(2)] == [0, 1]
+
+
+def test_a_stream_without_end_is_indexed_as_it_comes(
+    indexer: Indexer, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(indexing.time, "monotonic", lambda: now)
+    indexed = []
+    for _ in range(8):
+        put_into_inbox(spool, radiograph())
+        indexed.append(indexer.index_when_quiet())
+        now += 1
+    assert indexed == [0, 0, 0, 4, 0, 0, 0, 4]

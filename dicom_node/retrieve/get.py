@@ -1,0 +1,57 @@
+"""C-GET: the images come over the association of the request (PS3.4 section C.4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+from pynetdicom import evt
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import build_context, build_role
+
+from dicom_node.retrieve.calling import GET, PULL_TIMEOUT, Line, end
+from dicom_node.retrieve.classes import storage_classes, storage_contexts
+from dicom_node.retrieve.find import Finder
+from dicom_node.retrieve.found import FoundSeries, Incoming, Pulled, Storage
+from dicom_node.retrieve.operations import ending, request, together
+from dicom_node.retrieve.taking import take
+
+
+class GetArchive(Finder):
+    """A peer that sends by C-GET: it need not know our host and port, and our receiver may rest."""
+
+    def __init__(self, line: Line, storage: Storage) -> None:
+        super().__init__(line)
+        self._storage = storage
+
+    def pull(self, study_uid: str, series: Iterable[FoundSeries]) -> Pulled:
+        wanted = list(series)
+        modalities = {item.modality for item in wanted}
+        association = self._line.open(
+            [build_context(GET), *storage_contexts(modalities)],
+            roles=[build_role(uid, scp_role=True) for uid in storage_classes(modalities)],
+            handlers=[(evt.EVT_C_STORE, self._take)],
+        )
+        try:
+            self._line.check(association, GET, "C-GET")
+            association.dimse_timeout = PULL_TIMEOUT
+            parts = []
+            for item in wanted:
+                keys = request(study_uid, item.series_instance_uid)
+                pulled = ending(association.send_c_get(keys, GET))
+                if pulled is None:
+                    self._line.lost("C-GET")
+                parts.append(pulled)
+        finally:
+            end(association)
+        return together(parts)
+
+    def _take(self, event: evt.Event) -> int:
+        asked = cast(C_STORE, event.request)
+        incoming = Incoming(
+            str(asked.AffectedSOPClassUID),
+            str(asked.AffectedSOPInstanceUID),
+            str(event.context.transfer_syntax),
+        )
+        data = asked.DataSet.getbuffer() if asked.DataSet else b""
+        return take(self._storage, incoming, [data], self._line.name)

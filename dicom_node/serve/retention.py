@@ -1,0 +1,191 @@
+"""Retention: what is finished and delivered goes after its time, or when the disk runs low."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from dicom_node.clock import Clock
+from dicom_node.config import NodeConfig
+from dicom_node.model.peers import Peer
+from dicom_node.serve.disk import DiskLevel, disk_state
+from dicom_node.store import retention
+from dicom_node.store.database import Database
+from dicom_node.store.retention import Finished, Kept, Rules
+
+_log = structlog.get_logger()
+
+_BATCH: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What went, or would go, of one study.
+
+    Attributes:
+        why: "age" or "disk low".
+    """
+
+    kind: Kept
+    study_uid: str
+    finished_at: datetime
+    files: int
+    bytes: int
+    why: str
+
+
+class Retention:
+    """Gives up what the configuration says need not be kept."""
+
+    def __init__(self, config: NodeConfig, database: Database, clock: Clock) -> None:
+        self._config = config
+        self._database = database
+        self._clock = clock
+        peers = config.peers.items()
+        self._rules = Rules(
+            [name for name, peer in peers if isinstance(peer, Peer) and peer.storage_commitment],
+            config.retention.purge_committed,
+        )
+        self._folders = {Kept.IMAGES: config.spool_dir, Kept.REPORTS: config.reports_dir}
+
+    def purge_by_age(self) -> list[Purged]:
+        """Give up what is older than it has to be."""
+        self._finish_interrupted()
+        gone = [
+            purged for item in self._of_age() if (purged := self._purge(*item, "age")) is not None
+        ]
+        days = self._config.retention.records_days
+        if days is not None:
+            with self._database.write() as session:
+                retention.forget_events(session, self._clock.now() - timedelta(days=days))
+        _tell(gone)
+        return gone
+
+    def purge_when_low(self) -> list[Purged]:
+        """Give up the oldest images until the disk is above its watermark again."""
+        gone: list[Purged] = []
+        if self._is_low():
+            for item in self._finished(Kept.IMAGES, None):
+                purged = self._purge(Kept.IMAGES, item, "disk low")
+                if purged is not None:
+                    gone.append(purged)
+                if not self._is_low():
+                    break
+            _tell(gone)
+            if self._is_low():
+                _log.warning(
+                    "nothing_to_purge",
+                    why="all images that are left are not finished, not delivered or promised",
+                    fix="give the data folder more space; `dicom-node status` shows what waits",
+                )
+        return gone
+
+    def would_purge(self) -> list[Purged]:
+        """Return what `purge_by_age` and then `purge_when_low` would do now."""
+        planned = [self._plan(kind, item, "age") for kind, item in self._of_age()]
+        state = disk_state(self._config)
+        missing = state.warn_below * 1024 * 1024 - state.free * 1024 * 1024
+        if self._config.retention.when_disk_low:
+            missing -= sum(item.bytes for item in planned)
+            known = {item.study_uid for item in planned if item.kind is Kept.IMAGES}
+            for item in self._finished(Kept.IMAGES, None):
+                if missing <= 0:
+                    break
+                if item.study_uid not in known:
+                    planned.append(self._plan(Kept.IMAGES, item, "disk low"))
+                    missing -= planned[-1].bytes
+        return planned
+
+    def _of_age(self) -> Iterator[tuple[Kept, Finished]]:
+        keep = self._config.retention
+        days = {
+            Kept.IMAGES: keep.images_days,
+            Kept.REPORTS: keep.reports_days,
+            Kept.RECORDS: keep.records_days,
+        }
+        for kind, number in days.items():
+            if number is not None:
+                for item in self._finished(kind, self._clock.now() - timedelta(days=number)):
+                    yield kind, item
+
+    def _finished(self, kind: Kept, before: datetime | None) -> list[Finished]:
+        with self._database.read() as session:
+            return retention.finished(session, kind, self._rules, before)
+
+    def _plan(self, kind: Kept, item: Finished, why: str) -> Purged:
+        with self._database.read() as session:
+            files = [] if kind is Kept.RECORDS else retention.paths(session, kind, item.study_id)
+        size = sum(_size(self._folders[kind] / path) for path in files)
+        return Purged(kind, item.study_uid, item.finished_at, len(files), size, why)
+
+    def _purge(self, kind: Kept, item: Finished, why: str) -> Purged | None:
+        """Give up a study's files of a kind; None: it may not go any more."""
+        plan = self._plan(kind, item, why)
+        with self._database.write() as session:
+            if not retention.give_up(
+                session,
+                kind,
+                item.study_id,
+                self._rules,
+                self._clock.now(),
+                files=plan.files,
+                bytes=plan.bytes,
+                why=why,
+                finished_at=item.finished_at.isoformat(),
+            ):
+                return None
+        if kind is not Kept.RECORDS:
+            self._remove(kind, [item.study_uid])
+        return plan
+
+    def _remove(self, kind: Kept, study_uids: list[str]) -> None:
+        """Remove the files that are given up, and the folders that are empty then."""
+        root = self._folders[kind]
+        with self._database.write() as session:
+            folders = set()
+            for path in retention.given_up(session, kind, study_uids):
+                (root / path).unlink(missing_ok=True)
+                folders.update(list((root / path).relative_to(root).parents)[:-1])
+        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            if folder.as_posix() != "studies":
+                with contextlib.suppress(OSError):  # not empty: a late image is in it
+                    (root / folder).rmdir()
+
+    def _finish_interrupted(self) -> None:
+        """Remove what an earlier run has given up and not removed."""
+        for kind, folder in ((Kept.IMAGES, "studies"), (Kept.REPORTS, ".")):
+            place = self._folders[kind] / folder
+            uids = [entry.name for entry in place.iterdir()] if place.is_dir() else []
+            for start in range(0, len(uids), _BATCH):
+                self._remove(kind, uids[start : start + _BATCH])
+
+    def _is_low(self) -> bool:
+        if not self._config.retention.when_disk_low:
+            return False
+        return disk_state(self._config).level is not DiskLevel.OK
+
+
+def _tell(gone: list[Purged]) -> None:
+    for kind in Kept:
+        of_kind = [item for item in gone if item.kind is kind]
+        if of_kind:
+            _log.info(
+                "purged",
+                kind=str(kind),
+                studies=len(of_kind),
+                bytes=sum(item.bytes for item in of_kind),
+                why=of_kind[0].why,
+            )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0

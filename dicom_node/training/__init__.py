@@ -1,0 +1,1 @@
+"""Training and evaluation with a site's own data, and the installation of its weights."""
