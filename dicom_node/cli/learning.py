@@ -120,8 +120,9 @@ def train(
     say(f"weights: {done.weights}", mark="ok  ", style="green")
     for key, value in done.figures.items():
         say(f"      {key} {value:.4f}")
-    say(f"next: dicom-node pipelines evaluate {name} --data {data} --weights {done.weights}")
-    say(f"then: dicom-node pipelines install {name} {done.weights}")
+    # not by the console: a terminal's line breaks would be copied with the command
+    typer.echo(f"next: dicom-node pipelines evaluate {name} --data {data} --weights {done.weights}")
+    typer.echo(f"then: dicom-node pipelines install {name} {done.weights}")
 
 
 def install(
@@ -160,7 +161,7 @@ def install(
     if text is None:
         say(f"fill in its card: {done.card}")
     say("put into node.yaml, then restart the node:")
-    say(installing.node_yaml_lines(name, done.weights).rstrip())
+    typer.echo(installing.node_yaml_lines(name, done.weights).rstrip())
 
 
 COMMANDS = (evaluate, train, install)

@@ -13,7 +13,6 @@ import structlog
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
-from dicom_node.model.peers import Peer
 from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.store import retention
 from dicom_node.store.database import Database
@@ -47,11 +46,7 @@ class Retention:
         self._config = config
         self._database = database
         self._clock = clock
-        peers = config.peers.items()
-        self._rules = Rules(
-            [name for name, peer in peers if isinstance(peer, Peer) and peer.storage_commitment],
-            config.retention.purge_committed,
-        )
+        self._rules = Rules(config.retention.purge_committed)
         self._folders = {Kept.IMAGES: config.spool_dir, Kept.REPORTS: config.reports_dir}
 
     def purge_by_age(self) -> list[Purged]:

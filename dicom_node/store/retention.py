@@ -7,7 +7,7 @@ leaves a file behind that `given_up` finds again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -43,11 +43,9 @@ class Rules:
     """What is never given up.
 
     Attributes:
-        committing: Peers to which "sent" is not enough: they have to commit.
         purge_committed: Images that a sender was told are committed may go.
     """
 
-    committing: Collection[str] = ()
     purge_committed: bool = False
 
 
@@ -181,7 +179,8 @@ def _may_go(kind: Kept, rules: Rules) -> ColumnElement[bool]:
         Delivery.report_id == Report.id,
         or_(
             Delivery.state.in_((DeliveryState.PENDING, DeliveryState.FAILED)),
-            and_(Delivery.state == DeliveryState.SENT, Delivery.peer.in_(list(rules.committing))),
+            # the peer was asked to commit to it, or will be
+            and_(Delivery.state == DeliveryState.SENT, Delivery.ask_at.is_not(None)),
         ),
     )
     has_images = exists().where(Instance.study_id == Study.id, Instance.purged_at.is_(None))

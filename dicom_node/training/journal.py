@@ -44,6 +44,8 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            self._show(1.0, "done")
         if self._board is not None:
             self._board.close()
         self._file.close()

@@ -137,11 +137,19 @@ def test_what_changed_since_it_was_chosen_does_not_go(store: Store) -> None:
 
 
 def test_of_a_peer_that_commits_sent_is_not_enough(store: Store) -> None:
-    rules = Rules(committing=["pacs"])
-    assert may_go(store, rules=rules) == []
     with store.database.write() as session:
-        session.get_one(Delivery, 1).state = DeliveryState.COMMITTED
-    assert may_go(store, rules=rules) == ["1.2.3"]
+        session.get_one(Delivery, 1).ask_at = store.clock.now()
+    assert may_go(store) == []
+    with store.database.write() as session:
+        delivery = session.get_one(Delivery, 1)
+        delivery.state, delivery.ask_at = DeliveryState.COMMITTED, None
+    assert may_go(store) == ["1.2.3"]
+
+
+def test_a_peer_that_does_not_commit_after_all_keeps_nothing_back(store: Store) -> None:
+    with store.database.write() as session:
+        session.get_one(Delivery, 1).ask_at = None
+    assert may_go(store) == ["1.2.3"]
 
 
 def test_images_that_a_sender_was_promised_stay_unless_the_site_says_otherwise(
