@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, SpoolError
 from dicom_node.inference.jobs import JobInput
 from dicom_node.inference.memory import HostMemoryError, host_memory_is_short
 from dicom_node.inference.sources import considered
@@ -13,6 +13,8 @@ from dicom_node.model.pipeline import PipelineSpec
 from dicom_node.store.tables import Job
 
 OUT_OF_MEMORY = "out_of_memory"
+DISK = "disk"
+"""Not the job's fault: it is tried until the disk takes its reports."""
 
 _IN_WORDS = {
     "time_limit": "it took longer than it may",
@@ -36,7 +38,8 @@ def error_of(raised: BaseException, job: Job) -> dict[str, str]:
             "reason": OUT_OF_MEMORY,
         }
     if isinstance(raised, NodeError):
-        return {"what": raised.what, "why": raised.why, "fix": raised.fix, "reason": "error"}
+        reason = DISK if isinstance(raised, SpoolError) else "error"
+        return {"what": raised.what, "why": raised.why, "fix": raised.fix, "reason": reason}
     return {
         "what": f"pipeline {job.pipeline}",
         "why": f"{type(raised).__name__} at {place_of(raised)}",

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -25,7 +25,7 @@ from dicom_node.model.predecessor import Predecessor
 from dicom_node.model.states import JobState
 from dicom_node.model.targets import Rejection
 from dicom_node.results import ReportObject, build_report
-from dicom_node.serve.failures import OUT_OF_MEMORY, error_of, failure_findings
+from dicom_node.serve.failures import DISK, OUT_OF_MEMORY, error_of, failure_findings
 from dicom_node.serve.lease import Lease, Log
 from dicom_node.serve.limits import lift_memory_limit, loss_of
 from dicom_node.store import index, jobs, losses, notices
@@ -36,6 +36,9 @@ from dicom_node.store.losses import LossPolicy
 from dicom_node.store.tables import Job
 
 _log = structlog.get_logger()
+
+_DISK_WAITS: Final = 6
+"""How many times the wait for another attempt the disk gets to be seen to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +250,10 @@ class Worker:
             self._spent = True
             lift_memory_limit()
         now = self._clock.now()
-        again = job.attempts < settings.attempts
-        retry_at = now + settings.retry_wait * job.attempts if again else None
+        blameless = error["reason"] == DISK
+        again = blameless or job.attempts < settings.attempts
+        wait = settings.retry_wait * (_DISK_WAITS if blameless else job.attempts)
+        retry_at = now + wait if again else None
         with self._database.write() as session:
             failed = jobs.fail(
                 session,
@@ -258,6 +263,7 @@ class Worker:
                 now,
                 retry_at,
                 report=settings.report_failures,
+                counts=not blameless,
             )
             if failed is not None and self._spent:
                 losses.blame(session, failed, error["why"], now, settings.quarantine_after)

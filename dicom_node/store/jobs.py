@@ -252,12 +252,14 @@ def fail(
     retry_at: datetime | None,
     *,
     report: bool = False,
+    counts: bool = True,
 ) -> Job | None:
     """Record a failed attempt: queued again for `retry_at`, or failed for good when None.
 
     Args:
         error: What, why and fix, and the reason in one word.
         report: One that fails for good is to be reported as such.
+        counts: It is one of the attempts that the job has.
 
     Returns:
         The job; None when the claim was lost meanwhile.
@@ -284,6 +286,7 @@ def fail(
         attempt=job.attempts,
         **dict(error),
     )
+    job.attempts -= not counts
     return job
 
 

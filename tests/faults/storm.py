@@ -41,7 +41,7 @@ SENDERS = 4
 PIPELINES = {"bright-one": 9700, "bright-two": 9750}
 ARCHIVES = ("pacs", "far")
 _KINDS = ("SR", "OT")
-_DISK_MB = 768
+_DISK_MB_EACH = 12
 _INSIDE = "DICOM_NODE_STORM_INSIDE"
 """Set once we run in a mount namespace of our own."""
 
@@ -133,7 +133,7 @@ class Modality(threading.Thread):
 
 @contextlib.contextmanager
 def _surroundings(
-    folder: Path,
+    folder: Path, studies: int
 ) -> Iterator[tuple[Node, SmallDisk, dict[str, Orthanc], Network]]:
     for name, number in PIPELINES.items():
         write_bundle(folder / "pipelines", name, title=name, series_number=number)
@@ -141,7 +141,7 @@ def _surroundings(
         running_pacs(folder / "pacs") as pacs,
         running_pacs(folder / "far") as far,
         network_to(far.dicom_port) as network,
-        small_disk(folder / "node" / "data", _DISK_MB) as disk,
+        small_disk(folder / "node" / "data", 256 + _DISK_MB_EACH * studies) as disk,
     ):
         node = Node(
             folder / "node",
@@ -187,7 +187,7 @@ def storm(folder: Path, studies: int, seed: int, pause: float) -> Counts:
     chance = random.Random(seed)
     files = _films(folder / "films", studies, seed)
     begin = time.monotonic()
-    with _surroundings(folder) as (node, disk, archives, network):
+    with _surroundings(folder, studies) as (node, disk, archives, network):
         shares = [list(files.values())[number::SENDERS] for number in range(SENDERS)]
         modalities = [
             Modality(f"MODALITY{number}", node.port, share, pause)

@@ -17,7 +17,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from dicom_node.errors import PipelineError
+from dicom_node.errors import PipelineError, SpoolError
 from dicom_node.inference.files import read_header
 from dicom_node.inference.jobs import JobInput, Outcome
 from dicom_node.model.findings import ImageReference, NotEvaluated
@@ -26,6 +26,7 @@ from dicom_node.model.pipeline import PipelineSpec, ResultObject
 from dicom_node.model.states import JobState, StudyState
 from dicom_node.results import report
 from dicom_node.results.derived import UnfitSourceError
+from dicom_node.serve import worker as worker_module
 from dicom_node.serve.worker import Worker, WorkerSettings
 from dicom_node.store import index, jobs, losses, outbox, overview
 from dicom_node.store.database import Database
@@ -409,6 +410,29 @@ def test_a_pipeline_that_raises_is_tried_again_later_then_failed_with_what_why_a
     assert "Doe" not in f"{logs}{job.error}{events(database, 'job_failed')}"
     assert node.reports_made() == {}
     assert not worker.run_one()
+
+
+def test_a_full_disk_is_not_the_job_s_fault(
+    node: Node, database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = node.worker(grades, attempts=1)
+    with monkeypatch.context() as full:
+
+        def refuses(*_: object) -> None:
+            raise SpoolError("reports", "No space left on device", "free space")
+
+        full.setattr(worker_module, "write_durably", refuses)
+        for _ in range(3):
+            assert worker.run_one()
+            (job,) = all_jobs(database)
+            assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+            assert job.error is not None
+            assert job.error["reason"] == "disk"
+            clock.move(30)
+    assert worker.run_one()
+    assert all_jobs(database)[0].state == JobState.DONE
+    assert len(events(database, "job_attempt_failed")) == 3
+    assert node.reports_made()
 
 
 def test_a_failed_job_leaves_the_worker_fit_for_the_next(
