@@ -171,7 +171,7 @@ def settle_quiet(
     return settled
 
 
-def _quiet(now: datetime, quiet: timedelta) -> Select[Study]:
+def _quiet(now: datetime, quiet: timedelta) -> Select[tuple[Study]]:
     return (
         select(Study)
         .where(Study.state == StudyState.RECEIVING, Study.last_instance_at <= now - quiet)
