@@ -4,8 +4,8 @@
 
 Every server is started afresh for each load, in turns, so that what else the machine does hits
 all of them; the sender is DCMTK's storescu with TCP_NODELAY=1. The node runs with all of its
-fsyncs and with its index. "disk alone" writes and fsyncs the same files without any network: no
-receiver that is durable can be faster at one association. Printed are medians over the rounds.
+fsyncs and with its index. "disk alone" writes and fsyncs the same files without any network, each
+in one piece and waited for. Printed are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -243,9 +243,7 @@ def measure(
             seconds = send(files, port, links)
             cpu = cpu_seconds(pid) - before
             peak = meter.finish()
-        kept = sum(
-            file.stat().st_size > 100_000 for file in folder.rglob("*") if file.is_file()
-        )
+        kept = sum(file.stat().st_size > 100_000 for file in folder.rglob("*") if file.is_file())
         if kept < len(files):
             raise SystemExit(f"{name} kept {kept} of {len(files)} images")
     megabytes = sum(file.stat().st_size for file in files) / 1e6
