@@ -90,7 +90,7 @@ def discard(session: Session, study: Study, now: datetime, by: str, why: str) ->
     if study.held_at is not None:
         _no_more_held(session, study, "study_released", now, by, why)
     given_up = 0
-    for job in session.scalars(select(Job).where(Job.study_id == study.id)):
+    for job in session.scalars(select(Job).where(Job.study_id == study.id)).all():
         given_up += withheld.withdraw(job)
         if job.state in (JobState.QUEUED, JobState.FAILED):
             given_up += job.state == JobState.QUEUED

@@ -192,7 +192,9 @@ def studies(session: Session, limit: int = 20, study_uid: str | None = None) -> 
     )
     if study_uid:
         query = query.where(Study.study_instance_uid == study_uid)
-    return [_study_line(session, study) for study in session.scalars(query)]
+    # all first: other queries between the rows bring CPython 3.11 down, now and then
+    found = session.scalars(query).all()
+    return [_study_line(session, study) for study in found]
 
 
 def jobs(
@@ -220,7 +222,7 @@ def jobs(
         query = query.where(Job.pipeline == pipeline)
     if study_uid:
         query = query.where(Job.study.has(Study.study_instance_uid == study_uid))
-    return [job_line(job) for job in session.scalars(query)]
+    return [job_line(job) for job in session.scalars(query).all()]
 
 
 def job_line(job: Job) -> JobLine:

@@ -62,7 +62,8 @@ def deliver(session: Session, report: Report, peers: Sequence[str], now: datetim
 
 def deliver_withheld(session: Session, study: Study, now: datetime) -> None:
     """Let out what was kept back, now that routing has seen the study as it is."""
-    for job in session.scalars(select(Job).where(Job.study_id == study.id).order_by(Job.id)):
+    jobs = session.scalars(select(Job).where(Job.study_id == study.id).order_by(Job.id)).all()
+    for job in jobs:
         reported = job.state in (JobState.DONE, JobState.NOT_EVALUATED) or job.notice == "made"
         if not reported or not may_go_out(job):
             continue

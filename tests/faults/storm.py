@@ -291,7 +291,7 @@ def _take_stock(
     with node.database.read() as session:
         paths = {
             item.study.study_instance_uid: node.config.node.data_dir / "spool" / item.path
-            for item in session.scalars(select(Instance))
+            for item in session.scalars(select(Instance)).all()
         }
         trail: dict[str, Counter[str]] = {study: Counter() for study in files}
         for event in session.scalars(select(AuditEvent).where(AuditEvent.study_uid.is_not(None))):
