@@ -192,7 +192,6 @@ def studies(session: Session, limit: int = 20, study_uid: str | None = None) -> 
     )
     if study_uid:
         query = query.where(Study.study_instance_uid == study_uid)
-    # all first: other queries between the rows bring CPython 3.11 down, now and then
     found = session.scalars(query).all()
     return [_study_line(session, study) for study in found]
 

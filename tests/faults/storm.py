@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import random
 import subprocess
@@ -329,6 +330,9 @@ def main() -> int:
     if _INSIDE not in os.environ:
         os.environ[_INSIDE] = "1"
         os.execvp(OWN_NAMESPACE[0], [*OWN_NAMESPACE, *_ourselves()])
+    # listing hundreds of studies again and again, as we do in the end, crashes CPython 3.11 while
+    # it collects garbage, now and then (3.12 and 3.13 were not seen to)
+    gc.disable()
     with tempfile.TemporaryDirectory(prefix="storm-") as folder:
         counts = storm(Path(folder), options.studies, options.seed, options.pause)
     print(counts)

@@ -503,7 +503,7 @@ def test_a_report_that_cannot_be_written_is_tried_again(
     assert job.state == JobState.QUEUED
     assert "check its space and rights" in job.error["fix"]
     node.reports.unlink()
-    clock.move(5)
+    clock.move(30)
     worker.run_one()
     assert all_jobs(database)[0].state == JobState.DONE
 
