@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import os
 import random
 import subprocess
@@ -103,8 +102,9 @@ class Modality(threading.Thread):
         while self._waiting and not self._halt.is_set():
             file = self._waiting.pop(0)
             titles = ("-aet", self._title, "-aec", "AINODE")
+            # not dcmsend, which ends with 0 when its image was refused
             with subprocess.Popen(
-                [dcmtk.program("dcmsend"), *titles, "127.0.0.1", str(self._port), str(file)],
+                [dcmtk.program("storescu"), *titles, "127.0.0.1", str(self._port), str(file)],
                 env=dcmtk.ENVIRONMENT,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -330,9 +330,6 @@ def main() -> int:
     if _INSIDE not in os.environ:
         os.environ[_INSIDE] = "1"
         os.execvp(OWN_NAMESPACE[0], [*OWN_NAMESPACE, *_ourselves()])
-    # listing hundreds of studies again and again, as we do in the end, crashes CPython 3.11 while
-    # it collects garbage, now and then (3.12 and 3.13 were not seen to)
-    gc.disable()
     with tempfile.TemporaryDirectory(prefix="storm-") as folder:
         counts = storm(Path(folder), options.studies, options.seed, options.pause)
     print(counts)
