@@ -64,7 +64,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that changes something: committed at the end, undone on an error."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with _session(self.engine) as session:
             session.connection(execution_options={_WRITE: True})
             try:
                 yield session
@@ -76,7 +76,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads: one consistent view."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with _session(self.engine) as session:
             yield session
 
     def migrate(self) -> None:
@@ -123,6 +123,24 @@ class Database:
         config.set_main_option("script_location", str(_MIGRATIONS))
         config.attributes["connection"] = connection
         return config
+
+
+@contextmanager
+def _session(engine: Engine) -> Iterator[Session]:
+    """A session whose objects outlive its end.
+
+    Up to CPython 3.11 any allocation may start a garbage collection. One that, while the closing
+    session writes to an object's state, finds that very object in a dead cycle (a study and its
+    jobs) calls back into the same state, and the interpreter's memory is corrupt. An object that
+    is still held here is no garbage until the session is done with its state.
+    """
+    held: list[object] = []
+    with Session(engine, expire_on_commit=False) as session:
+        try:
+            yield session
+        finally:
+            held.extend(session.identity_map.values())
+    held.clear()
 
 
 def _unusable(error: DatabaseError) -> StoreError:
