@@ -134,7 +134,7 @@ def install(
         )
     write_durably(weights, content)
     if card is not None or not page.exists():
-        text = card if card is not None else card_stub(bundle, version, figures)
+        text = card if card is not None else first_card(bundle, version, figures)
         write_durably(page, text.encode())
     entry = {
         "version": version,
@@ -171,7 +171,7 @@ def read_figures(file: Path, sha256: str) -> dict[str, Any]:
     return found
 
 
-def card_stub(bundle: Bundle, version: str, figures: Mapping[str, Any] | None) -> str:
+def first_card(bundle: Bundle, version: str, figures: Mapping[str, Any] | None) -> str:
     """Return a model card with what is known filled in and the rest asked for."""
     lines = [
         f"# {bundle.name} {version}: model card",

@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.receivers import Forked, Nursery, one_receiver
 from tests.faults.spools import assert_nothing_is_missing, kept, unfinished
+from tests.peers.disk import OWN_NAMESPACE, need_namespace
 from tests.peers.ports import wait_for
 from tests.peers.scripted import associated, connected, echo, store
 
@@ -47,11 +48,9 @@ class SmallDisk:
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     inside = tmp_path / "disk"
     inside.mkdir()
-    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
-    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this kernel lets us have no mount namespace of our own")
+    need_namespace()
     mount = f"mount -t tmpfs -o size=16m tmpfs '{inside}' && exec \"$@\""
-    with Nursery(tmp_path, [*namespace, "sh", "-c", mount, "sh"]) as nursery:
+    with Nursery(tmp_path, [*OWN_NAMESPACE, "sh", "-c", mount, "sh"]) as nursery:
         yield SmallDisk(nursery, inside)
 
 

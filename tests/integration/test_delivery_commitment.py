@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,149 +13,13 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from dicom_node.clock import SystemClock
-from dicom_node.config import NodeConfig
-from dicom_node.delivery import (
-    CommitmentAsker,
-    CStore,
-    PeerSender,
-    RetryStrategy,
-    ScuSettings,
-    ask,
-    offers_commitment,
-)
-from dicom_node.demo.orthanc import Orthanc
+from dicom_node.delivery import offers_commitment
 from dicom_node.demo.ports import free_port
 from dicom_node.model.commitment import WELL_KNOWN_INSTANCE
-from dicom_node.model.states import DeliveryState, JobState, StudyState
-from dicom_node.receive import Receiver
-from dicom_node.serve.commitment import CommitmentBook
-from dicom_node.serve.events import AuditSink
-from dicom_node.serve.receiving import receiver_settings
-from dicom_node.store import index, jobs
-from dicom_node.store.database import Database
-from dicom_node.store.jobs import JobResult, NewJob, NewReport
-from dicom_node.store.spool import Spool
-from dicom_node.store.tables import AskedCommitment, AuditEvent, Delivery, Study
-from tests.factories import facts, radiograph
-from tests.peers.dcmtk import running
+from dicom_node.model.states import DeliveryState
+from dicom_node.store.tables import Delivery
+from tests.peers.committing import US, MakeSite, Site, sites
 from tests.peers.ports import wait_for
-
-US = ScuSettings("AINODE", connect_timeout=2, acse_timeout=5, dimse_timeout=10)
-RETRY = RetryStrategy(
-    timedelta(seconds=0.1), timedelta(seconds=0.2), timedelta(hours=1), jitter=lambda: 0.0
-)
-
-
-class Site:
-    """A receiver and the outbox's sender of one peer, stepped by the test."""
-
-    def __init__(self, folder: Path, peer_port: int, *, stock: bool = False, **peer: Any) -> None:
-        self.folder = folder
-        self.config = NodeConfig.model_validate(
-            {
-                "node": {
-                    "ae_title": "AINODE",
-                    "host": "127.0.0.1",
-                    "port": free_port(),
-                    "data_dir": folder,
-                    "min_free_mb": 1,
-                },
-                "peers": {
-                    "pacs": {
-                        "ae_title": "PACS",
-                        "host": "127.0.0.1",
-                        "port": peer_port,
-                        "storage_commitment": True,
-                        **peer,
-                    }
-                },
-                "accept_from": ["pacs"],
-            }
-        )
-        self.database = Database(self.config.database_url)
-        self.database.migrate()
-        self.receiver = Receiver(
-            replace(receiver_settings(self.config), stock=stock),
-            Spool(self.config.spool_dir),
-            AuditSink(self.database),
-            SystemClock(),
-            CommitmentBook(self.database, SystemClock(), timedelta(seconds=0.1)),
-        )
-        self.receiver.start()
-        self.uids = [self._report(number) for number in (1, 2)]
-        self._finish()
-        self.sender = self._sender()
-
-    def _report(self, number: int) -> tuple[str, str]:
-        dataset = radiograph()
-        self.config.reports_dir.mkdir(exist_ok=True)
-        dataset.save_as(self.config.reports_dir / f"{number}.dcm", enforce_file_format=True)
-        return str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
-
-    def _finish(self) -> None:
-        now = SystemClock().now()
-        with self.database.write() as session:
-            index.add_instance(session, index.Arrival(facts(), "x", "a", now), now)
-            study = session.get_one(Study, 1)
-            study.state = StudyState.SETTLED
-            jobs.enqueue(session, study, NewJob("kl", "1", "w", ["1.2.3.1.1"], ["pacs"], "r"), now)
-            jobs.claim(session, "w0", now, timedelta(seconds=9))
-            reports = [
-                NewReport("SC", sop_class, uid, f"{number}.dcm", "h")
-                for number, (sop_class, uid) in enumerate(self.uids, 1)
-            ]
-            jobs.finish(session, 1, "w0", JobResult(JobState.DONE, reports, []), now)
-
-    def _sender(self) -> PeerSender:
-        peer = self.config.dicom_peers["pacs"]
-        clock = SystemClock()
-        asker = CommitmentAsker(
-            "pacs",
-            peer,
-            database=self.database,
-            retry=RETRY,
-            clock=clock,
-            ask=partial(ask, US, peer),
-        )
-        return PeerSender(
-            "pacs",
-            CStore(US, peer),
-            database=self.database,
-            reports_dir=self.config.reports_dir,
-            retry=RETRY,
-            clock=clock,
-            asker=asker,
-        )
-
-    def deliveries(self) -> list[Delivery]:
-        with self.database.read() as session:
-            return session.query(Delivery).order_by(Delivery.id).all()
-
-    def states(self) -> list[str]:
-        return [delivery.state for delivery in self.deliveries()]
-
-    def requests(self) -> list[AskedCommitment]:
-        with self.database.read() as session:
-            return session.query(AskedCommitment).order_by(AskedCommitment.id).all()
-
-    def events(self, kind: str) -> list[AuditEvent]:
-        with self.database.read() as session:
-            return session.query(AuditEvent).filter_by(kind=kind).all()
-
-    def work_until(self, *states: str, deadline: float = 30) -> None:
-        def there() -> bool:
-            self.sender.work()
-            return self.states() == list(states)
-
-        try:
-            wait_for(f"the states {states}", there, deadline)
-        except AssertionError as error:
-            said = [(row.state, row.asked, row.resent, row.answer) for row in self.deliveries()]
-            raise AssertionError(f"{error}: {said}") from error
-
-    def close(self) -> None:
-        self.receiver.stop()
-        self.database.close()
 
 
 @dataclass
@@ -234,92 +96,12 @@ def pacs() -> Iterator[tuple[Pacs, int]]:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    made: list[Site] = []
-
-    def site(port: int, **peer: Any) -> Site:
-        made.append(Site(tmp_path / str(len(made)), port, **peer))
-        return made[-1]
-
-    yield site
-    for one in made:
-        one.close()
+def make(tmp_path: Path) -> Iterator[MakeSite]:
+    with sites(tmp_path) as make:
+        yield make
 
 
-Make = Callable[..., Site]
-
-
-def test_orthanc_commits_by_an_association_to_our_receiver(make: Make, tmp_path: Path) -> None:
-    port = free_port()
-    site = make(port)
-    with Orthanc(
-        tmp_path / "orthanc",
-        ae_title="PACS",
-        dicom_port=port,
-        http_port=free_port(),
-        modalities={"ainode": ("AINODE", "127.0.0.1", site.config.node.port)},
-    ) as orthanc:
-        site.work_until("committed", "committed")
-        assert len(orthanc.instances()) == 2
-    assert len(site.events("commitment_asked")) == 2
-    assert len(site.events("report_committed")) == 2
-    (request,) = site.requests()
-    assert [tuple(item) for item in request.references] == site.uids
-    assert request.answer == "2 committed, 0 failed"
-
-
-def test_what_orthanc_has_lost_is_sent_again(make: Make, tmp_path: Path) -> None:
-    port = free_port()
-    site = make(port)
-    with Orthanc(
-        tmp_path / "orthanc",
-        ae_title="PACS",
-        dicom_port=port,
-        http_port=free_port(),
-        modalities={"ainode": ("AINODE", "127.0.0.1", site.config.node.port)},
-    ) as orthanc:
-        assert site.sender.send_due() == 2
-        lost = orthanc.instances()[0]
-        orthanc.delete(f"/instances/{lost['ID']}")
-        site.work_until("committed", "committed")
-        assert len(orthanc.instances()) == 2
-    (again,) = site.events("report_not_committed")
-    assert again.data["sop_instance_uid"] == lost["SOPInstanceUID"]
-    assert "not committed: 0x" in again.data["answer"]
-    assert sorted(row.resent for row in site.deliveries()) == [0, 1]
-
-
-def test_a_pacs_without_storage_commitment_is_told_once_and_not_asked_again(
-    make: Make, tmp_path: Path
-) -> None:
-    port = free_port()
-    settings = tmp_path / "dcmqrscp.cfg"
-    (tmp_path / "db").mkdir()
-    settings.write_text(
-        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 4\n"
-        "HostTable BEGIN\nus = (AINODE, localhost, 1)\nHostTable END\n"
-        "VendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nPACS {tmp_path / 'db'} RW (10, 1024mb) ANY\nAETable END\n"
-    )
-    site = make(port)
-    with running("dcmqrscp", port, "-c", str(settings)):
-        why = offers_commitment(US, site.config.dicom_peers["pacs"])
-        assert why is not None
-        assert "no storage commitment" in why
-        site.work_until("sent", "sent")
-        assert site.sender.work() == 2
-        assert site.sender.work() == 0
-    assert site.states() == ["sent", "sent"]
-    for row in site.deliveries():
-        assert row.answer is not None
-        assert row.answer.startswith("status 0x0000 (Success); ")
-        assert "the peer has no storage commitment" in row.answer
-        assert (row.ask_at, row.asked) == (None, 0)
-    assert len(site.events("commitment_not_offered")) == 2
-    assert site.requests() == []
-
-
-def test_a_report_on_the_same_association_is_taken(make: Make, pacs: tuple[Pacs, int]) -> None:
+def test_a_report_on_the_same_association_is_taken(make: MakeSite, pacs: tuple[Pacs, int]) -> None:
     import threading
 
     played, port = pacs
@@ -346,7 +128,7 @@ def test_a_report_on_the_same_association_is_taken(make: Make, pacs: tuple[Pacs,
 
 @pytest.mark.parametrize("stock", [False, True])
 def test_partial_failure_sends_only_what_failed_again(
-    make: Make, pacs: tuple[Pacs, int], stock: bool
+    make: MakeSite, pacs: tuple[Pacs, int], stock: bool
 ) -> None:
     played, port = pacs
     site = make(port, stock=stock)
@@ -370,7 +152,7 @@ def test_partial_failure_sends_only_what_failed_again(
 
 
 def test_a_late_report_still_counts_and_a_repeated_one_changes_nothing(
-    make: Make, pacs: tuple[Pacs, int]
+    make: MakeSite, pacs: tuple[Pacs, int]
 ) -> None:
     played, port = pacs
     site = make(port, commitment_timeout_seconds=0.3)
@@ -389,7 +171,7 @@ def test_a_late_report_still_counts_and_a_repeated_one_changes_nothing(
 
 
 def test_a_pacs_that_never_reports_is_asked_again_then_sent_to_again_then_failed(
-    make: Make, pacs: tuple[Pacs, int]
+    make: MakeSite, pacs: tuple[Pacs, int]
 ) -> None:
     played, port = pacs
     site = make(port, commitment_timeout_seconds=0.05)
@@ -415,7 +197,7 @@ def _abort_soon(event: evt.Event) -> int:
     return 0x0000
 
 
-def test_a_refused_request_is_made_again(make: Make, pacs: tuple[Pacs, int]) -> None:
+def test_a_refused_request_is_made_again(make: MakeSite, pacs: tuple[Pacs, int]) -> None:
     played, port = pacs
     played.on_action = lambda this, *_: 0x0110 if len(this.asked) == 1 else _abort_soon(_[0])
     site = make(port)
@@ -425,7 +207,7 @@ def test_a_refused_request_is_made_again(make: Make, pacs: tuple[Pacs, int]) -> 
     assert "0x0110" in one.data["why"]
 
 
-def test_a_peer_that_is_away_is_asked_later(make: Make) -> None:
+def test_a_peer_that_is_away_is_asked_later(make: MakeSite) -> None:
     site = make(free_port())
     now = SystemClock().now()
     with site.database.write() as session:
@@ -438,7 +220,7 @@ def test_a_peer_that_is_away_is_asked_later(make: Make) -> None:
 
 
 def test_a_report_that_nobody_asked_for_is_refused_and_told(
-    make: Make, pacs: tuple[Pacs, int]
+    make: MakeSite, pacs: tuple[Pacs, int]
 ) -> None:
     played, port = pacs
     site = make(port)

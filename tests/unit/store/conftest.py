@@ -1,4 +1,4 @@
-"""A fresh database for each test."""
+"""A fresh database for each test, and a store whose clock the test moves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.store.database import Database
+from tests.unit.store.lifecycles import Store
 
 
 @pytest.fixture
@@ -16,3 +17,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.migrate()
     yield database
     database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
