@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,9 @@ from sqlalchemy.orm import Session
 
 from dicom_node.errors import StoreError
 
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+"""Alembic's scripts."""
+
 _WRITE: Final = "dicom_node_write"
 
 
@@ -85,20 +87,25 @@ class Database:
         Raises:
             StoreError: The database cannot be reached, or is none of ours.
         """
-        try:
-            with self.engine.connect().execution_options(**{_WRITE: True}) as connection:
-                command.upgrade(self._alembic(connection), "head")
-                connection.commit()
-        except DatabaseError as error:
-            raise _unusable(error) from error
-        except CommandError:
-            raise _newer() from None
+        self._change_tables(command.upgrade, "head")
+
+    def roll_back(self, revision: str) -> None:
+        """Bring the tables back to an older version's shape; what only the newer keeps is lost.
+
+        Args:
+            revision: Of that version: its newest file in `store/migrations/versions`; "base" is
+                no table at all.
+
+        Raises:
+            StoreError: The database cannot be reached, or is none of ours.
+        """
+        self._change_tables(command.downgrade, revision)
 
     def revision(self) -> tuple[str | None, str | None]:
         """Return the database's schema revision and the one that this version needs."""
         with self.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
-        return current, ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+        return current, ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
     def check_revision(self) -> tuple[str | None, str | None]:
         """Return the same, for a database that nobody may have looked at yet.
@@ -108,7 +115,7 @@ class Database:
         """
         try:
             current, needed = self.revision()
-            known = {item.revision for item in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+            known = {item.revision for item in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
         except DatabaseError as error:
             raise _unusable(error) from None
         if current is not None and current not in known:
@@ -118,9 +125,19 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
+    def _change_tables(self, change: Callable[[Config, str], None], revision: str) -> None:
+        try:
+            with self.engine.connect().execution_options(**{_WRITE: True}) as connection:
+                change(self._alembic(connection), revision)
+                connection.commit()
+        except DatabaseError as error:
+            raise _unusable(error) from error
+        except CommandError:
+            raise _newer() from None
+
     def _alembic(self, connection: Connection) -> Config:
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
         return config
 
