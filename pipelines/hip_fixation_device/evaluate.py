@@ -64,21 +64,20 @@ def main(arguments: list[str] | None = None) -> int:
         images, truth = read_folder(options.data, labels, options.split)
     else:
         images, truth = simulated(options.phantoms, options.seed)
-    logits = evaluate(parts.network, images)
+    output = evaluate(parts.network, images)
+    logits = output[:, :-1]
     found = figures(logits, truth, labels, answer)
     last = len(labels) - 1
     inside = softmax(logits[truth != last] / answer.temperature)[:, last]
     if options.data is None:
         hips = truth < last - 2
         images, kinds = unseen(options.unseen, options.seed + 1)
-        found["unseen"] = open_set(
-            softmax(logits[hips, :-1] / answer.temperature),
-            softmax(evaluate(parts.network, images)[:, :-1] / answer.temperature),
-            kinds,
-        )
+        strange = evaluate(parts.network, images)
+        found["unseen"] = open_set(output[hips], strange, kinds, answer.farthest)
     found["outside"] = {}
     for folder in options.outside:
-        outside = softmax(evaluate(parts.network, folder_images(folder)) / answer.temperature)
+        outside = evaluate(parts.network, folder_images(folder))[:, :-1]
+        outside = softmax(outside / answer.temperature)
         found["outside"][folder.name] = gate_figures(inside, outside[:, last], answer.most_not_ap)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "evaluation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -127,22 +126,34 @@ def figures(
     }
 
 
-def open_set(known: Array, unknown: Array, kinds: Sequence[str]) -> dict[str, Any]:
+def open_set(known: Array, unknown: Array, kinds: Sequence[str], farthest: float) -> dict[str, Any]:
     """Return how devices of the catalogue are told from kinds of metal that no training saw.
 
-    The score is 1 minus the largest probability of a device; the last two columns are none and
-    other metal. A kind is taken rightly when no device of the catalogue is the answer.
+    The score is the distance to the nearest known device. A kind is taken rightly when no device
+    of the catalogue is the answer, or the answer is refused because it lies too far.
+
+    Args:
+        known: The network's output for hips with a device of the catalogue; the last columns are
+            none, other metal, not an AP view, and the distance.
+        unknown: The same for `kinds`.
     """
-    score = [1 - p[:, :-2].max(1) for p in (known, unknown)]
-    right = unknown.argmax(1) >= unknown.shape[1] - 2
+    right = _no_device(unknown) | (unknown[:, -1] > farthest)
     return {
         "n": len(unknown),
-        "auroc": gate_figures(score[0], score[1], 0.5)["auroc"],
+        "auroc": gate_figures(known[:, -1], unknown[:, -1], farthest)["auroc"],
+        "known_refused": float((known[:, -1] > farthest).mean()),
         "not_called_a_device": float(right.mean()),
         "by_kind": {
             kind: float(right[[k == kind for k in kinds]].mean()) for kind in dict.fromkeys(kinds)
         },
     }
+
+
+def _no_device(output: Array) -> npt.NDArray[np.bool_]:
+    """Tell for which images no device of the catalogue is the likeliest of the answers."""
+    answers = output[:, :-2].argmax(1)
+    found: npt.NDArray[np.bool_] = answers >= output.shape[1] - 4
+    return found
 
 
 def gate_figures(inside: Array, outside: Array, limit: float) -> dict[str, Any]:
@@ -190,7 +201,8 @@ def table(found: dict[str, Any]) -> str:
         unknown = found["unseen"]
         lines.append(
             f"open set: AUROC {unknown['auroc']:.3f}; {unknown['not_called_a_device']:.3f} of "
-            f"{unknown['n']} hips with metal of unseen kinds are not called a device"
+            f"{unknown['n']} hips with metal of unseen kinds are not called a device; "
+            f"{unknown['known_refused']:.3f} of the devices are refused as too far"
         )
     for name, gate in {"not_ap": found["not_ap"], **found.get("outside", {})}.items():
         if gate:

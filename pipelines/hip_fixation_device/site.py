@@ -20,9 +20,9 @@ from dicom_node.training.contract import Evaluation, Trained, Training
 from dicom_node.training.images import Reader
 from dicom_node.training.table import Row, read_table
 from pipelines.hip_fixation_device.data import AFTER_THE_CATALOGUE, CATALOGUE, NOT_AP, labels_of
-from pipelines.hip_fixation_device.train import calibration, evaluate, train
+from pipelines.hip_fixation_device.train import CALIBRATED, calibration, evaluate, train
 
-_CALIBRATED = "postprocessing::transforms::0"
+_ANSWER = "postprocessing::transforms::0"
 
 
 def labels_for(bundle: Bundle) -> tuple[str, ...]:
@@ -82,9 +82,7 @@ class SiteTrainer:
 
 
 def _written(halves: Mapping[str, Tensor], found: Mapping[str, float], file: Path) -> Trained:
-    numbers = {
-        f"{_CALIBRATED}::{key}": found[key] for key in ("temperature", "threshold", "most_not_ap")
-    }
+    numbers = {f"{_ANSWER}::{key}": found[key] for key in CALIBRATED}
     partial = file.with_suffix(".part")
     save_file(dict(halves), partial, to_metadata(numbers))
     partial.replace(file)

@@ -1,7 +1,7 @@
 """A bundle of a site's own devices: labels, classes and calibration written from its catalogue.
 
     python -m pipelines.hip_fixation_device.site_bundle --catalogue mine.yaml --out DIR \
-        --temperature 0.61 --threshold 0.07 --most-not-ap 0.03
+        --temperature 0.61 --threshold 0.07 --most-not-ap 0.03 --farthest 15.3
 
 `train --bundle DIR` calls it with what it has just fitted. The catalogue is the one source of the
 device list: the labels in `configs/dicom.yaml` are made from it, of the bundle that ships too.
@@ -57,7 +57,7 @@ def write_bundle(
     """Copy the bundle that ships to `folder` and fit it to a catalogue and a calibration.
 
     Args:
-        calibration: temperature, threshold and most_not_ap, as training prints them.
+        calibration: temperature, threshold, most_not_ap and farthest, as training prints them.
         name: What people will call the pipeline; absent: as it is.
 
     Returns:
@@ -81,7 +81,7 @@ def write_bundle(
     parts = yaml.safe_load(inference.read_text(encoding="utf-8"))
     parts["network_def"]["classes"] = len(entries) + 1
     answer = parts["postprocessing"]["transforms"][0]
-    for key in ("temperature", "threshold", "most_not_ap"):
+    for key in ("temperature", "threshold", "most_not_ap", "farthest"):
         answer[key] = float(calibration[key])
     inference.write_text(yaml.safe_dump(parts, sort_keys=False), encoding="utf-8")
     return folder
@@ -133,13 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--catalogue", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--title", default="")
-    for key in ("temperature", "threshold", "most-not-ap"):
+    for key in ("temperature", "threshold", "most-not-ap", "farthest"):
         parser.add_argument(f"--{key}", type=float, required=True)
     options = parser.parse_args(arguments)
     calibration = {
         "temperature": options.temperature,
         "threshold": options.threshold,
         "most_not_ap": options.most_not_ap,
+        "farthest": options.farthest,
     }
     print(write_bundle(options.out, options.catalogue, calibration, options.title))
     return 0

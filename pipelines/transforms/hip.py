@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from dicom_node.model.side import stated_side
 from dicom_node.model.targets import Rejection, Target
 from pipelines.transforms.calibration import prediction_set
 
+_AFTER_THE_DEVICES: Final = 2
+"""Answers that are no device of the catalogue: none, and other metal."""
 _WIDE: Final = 1.2
 """An image wider than this (width over height) shows the pelvis with both hips."""
 
@@ -41,13 +44,15 @@ class HipDeviceAnswerd(MapTransform):  # type: ignore[misc]
     """Logits to calibrated probabilities of the catalogue's devices, none, and other metal.
 
     The network's last class is "no AP view of a hip": an image that is too likely to be one is not
-    evaluated. Sets "probabilities" [classes - 1], which sum to 1 without that class, and
-    "prediction_set"; or "not_evaluated".
+    evaluated. Nor is one that is called a device and lies far from all known images of devices.
+    Sets "probabilities" [classes - 1], which sum to 1 without that class, and "prediction_set"; or
+    "not_evaluated".
 
     Args:
         temperature: Divides the logits.
         threshold: Of the prediction set (`calibration.prediction_set`).
         most_not_ap: The gate's limit of the last class's probability.
+        farthest: The limit of the distance to the nearest known device.
     """
 
     def __init__(
@@ -56,15 +61,18 @@ class HipDeviceAnswerd(MapTransform):  # type: ignore[misc]
         temperature: float = 1.0,
         threshold: float = 1.0,
         most_not_ap: float = 0.5,
+        farthest: float = math.inf,
     ) -> None:
         super().__init__(keys)
         self.temperature = temperature
         self.threshold = threshold
         self.most_not_ap = most_not_ap
+        self.farthest = farthest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
-        logits = torch.as_tensor(data[self.keys[0]]).double().reshape(-1) / self.temperature
+        pred = torch.as_tensor(data[self.keys[0]]).double().reshape(-1)
+        logits, distance = pred[:-1] / self.temperature, float(pred[-1])
         if float(logits.softmax(0)[-1]) > self.most_not_ap:
             out["not_evaluated"] = Rejection(
                 own_codes.WRONG_VIEW,
@@ -72,6 +80,14 @@ class HipDeviceAnswerd(MapTransform):  # type: ignore[misc]
             )
             return out
         probabilities = logits[:-1].softmax(0).cpu().numpy()
+        is_device = probabilities.argmax() < len(probabilities) - _AFTER_THE_DEVICES
+        if is_device and distance > self.farthest:
+            out["not_evaluated"] = Rejection(
+                own_codes.OUT_OF_DISTRIBUTION,
+                "metal that is unlike the known images of the catalogue's devices: perhaps another "
+                "device, or an unusual view",
+            )
+            return out
         out["probabilities"] = probabilities
         out["prediction_set"] = prediction_set(probabilities, self.threshold)
         return out

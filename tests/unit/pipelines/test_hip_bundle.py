@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from dicom_node.inference.bundles import BUILT_IN
+from dicom_node.model import own_codes
 from dicom_node.model.findings import Side
 from pipelines.hip_fixation_device.data import LABELS, labels_of
 from pipelines.hip_fixation_device.site_bundle import label_entries
@@ -112,16 +113,24 @@ def test_the_side_is_never_guessed() -> None:
 
 def test_the_answer_leaves_out_the_class_of_other_views() -> None:
     answer = HipDeviceAnswerd(temperature=1.0, threshold=0.5, most_not_ap=0.5)
-    data = answer({"pred": torch.tensor([2.0, 0.0, 1.0])})
+    data = answer({"pred": torch.tensor([0.0, 2.0, 1.0, 9.0])})
     assert data["probabilities"].sum() == pytest.approx(1)
     assert len(data["probabilities"]) == 2
     assert "not_evaluated" not in data
 
 
 def test_the_gate_s_limit_decides() -> None:
-    pred = {"pred": torch.tensor([0.0, 0.0, 0.0])}
+    pred = {"pred": torch.tensor([0.0, 0.0, 0.0, 0.0])}
     assert "not_evaluated" in HipDeviceAnswerd(most_not_ap=0.3)(pred)
     assert "not_evaluated" not in HipDeviceAnswerd(most_not_ap=0.4)(pred)
+
+
+def test_what_is_called_a_device_and_is_far_from_all_of_them_is_not_evaluated() -> None:
+    device, other = torch.tensor([5.0, 0, 0, 0, 16]), torch.tensor([0, 0, 5.0, 0, 16])
+    refused = HipDeviceAnswerd(farthest=15.0)({"pred": device})["not_evaluated"]
+    assert refused.reason == own_codes.OUT_OF_DISTRIBUTION
+    assert "not_evaluated" not in HipDeviceAnswerd(farthest=17.0)({"pred": device})
+    assert "not_evaluated" not in HipDeviceAnswerd(farthest=15.0)({"pred": other})
 
 
 def test_the_real_frog_leg_view_is_not_evaluated(shared: Path) -> None:

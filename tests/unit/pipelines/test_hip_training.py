@@ -30,7 +30,7 @@ from pipelines.phantoms.hip import hip_radiograph
 from pipelines.transforms.hip import HipDeviceAnswerd
 
 torch.set_num_threads(1)
-_SHIPPED = WEIGHTS / "hip_fixation_device" / "0.2.0.safetensors"
+_SHIPPED = WEIGHTS / "hip_fixation_device" / "0.3.0.safetensors"
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def test_a_site_trains_on_its_own_catalogue(
     network = HipDeviceNet(len(labels_of(catalogue)))
     network.load_state_dict(load_file(out))
     found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    assert found.keys() >= {"temperature", "threshold", "most_not_ap"}
+    assert found.keys() >= set(train.CALIBRATED)
     parts = build_parts(load_bundle(folder / "bundle", out), torch.device("cpu"))
-    assert parts.network(torch.rand(1, 1, SIZE, SIZE)).shape == (1, 4)
+    assert parts.network(torch.rand(1, 1, SIZE, SIZE)).shape == (1, 5)
 
 
 def test_a_catalogue_s_udi_reaches_the_labels_of_the_site_s_bundle(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_catalogue_s_udi_reaches_the_labels_of_the_site_s_bundle(tmp_path: Pat
         "udi: {agency: GS1, device_identifier: '01234567890128'}}]",
         encoding="utf-8",
     )
-    numbers = {"temperature": 0.8, "threshold": 0.1, "most_not_ap": 0.2}
+    numbers = {"temperature": 0.8, "threshold": 0.1, "most_not_ap": 0.2, "farthest": 15.0}
     made = load_bundle(write_bundle(tmp_path / "b", catalogue, numbers), _SHIPPED)
     (output,) = made.spec.outputs
     assert output.labels[0].text == "Maker X 2"
@@ -172,12 +172,37 @@ def test_a_wrong_answer_costs_precision_there_and_sensitivity_here() -> None:
 
 
 def test_open_set_figures_count_what_is_called_a_device() -> None:
-    known = np.array([[0.9, 0.05, 0.02, 0.03], [0.05, 0.8, 0.05, 0.1]])
-    unknown = np.array([[0.6, 0.1, 0.1, 0.2], [0.1, 0.1, 0.1, 0.7]])
-    found = open_set(known, unknown, ["blade_plate", "resurfacing"])
-    assert found["auroc"] == 1.0
-    assert found["not_called_a_device"] == 0.5
-    assert found["by_kind"] == {"blade_plate": 0.0, "resurfacing": 1.0}
+    # one device, none, other, not_ap; then the distance
+    known = np.array([[9.0, 0, 0, 0, 11], [8.0, 0, 0, 0, 12], [8.0, 0, 0, 0, 16]])
+    unknown = np.array([[6.0, 0, 0, 0, 13], [6.0, 0, 0, 0, 17], [0, 0, 7.0, 0, 12.5]])
+    found = open_set(known, unknown, ["blade_plate", "claw_plate", "resurfacing"], 15.0)
+    assert found["auroc"] == pytest.approx(7 / 9)
+    assert found["known_refused"] == pytest.approx(1 / 3)
+    assert found["not_called_a_device"] == pytest.approx(2 / 3)
+    assert found["by_kind"] == {"blade_plate": 0.0, "claw_plate": 1.0, "resurfacing": 1.0}
+
+
+def test_the_distance_is_large_for_features_that_no_device_has() -> None:
+    generator = torch.Generator().manual_seed(0)
+    network = HipDeviceNet(5).eval()
+    with torch.inference_mode():
+        images = torch.rand(40, 1, 64, 64, generator=generator)
+        assert float(network(images)[:, -1].max()) == 0.0
+        network.know(network.pooled(images), torch.arange(40) % 2)
+        near = network(images)[:, -1]
+        stripes = torch.zeros(1, 1, 64, 64)
+        stripes[..., ::2, :] = 1
+        far = network(stripes)[:, -1]
+    assert float(far) > 2 * float(near.max())
+
+
+def test_weights_from_before_the_distances_load_and_refuse_nothing() -> None:
+    state = HipDeviceNet(5).state_dict()
+    del state["centres"], state["whitening"]
+    network = HipDeviceNet(5).eval()
+    network.load_state_dict(state)
+    with torch.inference_mode():
+        assert float(network(torch.rand(1, 1, 64, 64))[0, -1]) == 0.0
 
 
 def test_gate_figures_of_a_gate_that_sees_nothing() -> None:
@@ -188,9 +213,11 @@ def test_gate_figures_of_a_gate_that_sees_nothing() -> None:
 def test_calibration_lets_nearly_all_hips_pass() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, 800)
-    found = train.calibration(np.eye(4)[truth] * 3 + rng.normal(0, 1, (800, 4)), truth)
+    logits = np.eye(4)[truth] * 3 + rng.normal(0, 1, (800, 4))
+    found = train.calibration(np.c_[logits, np.arange(800.0)], truth)
     assert 0 < found["most_not_ap"] <= 0.5
     assert found["refused_of_not_ap"] > 0.5
+    assert 780 < found["farthest"] < 800
 
 
 def _answer() -> HipDeviceAnswerd:
