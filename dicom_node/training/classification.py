@@ -84,7 +84,7 @@ class ClassificationEvaluator:
         reader = Reader(asked.bundle.name, parts, asked.device, mirror_left=self._mirror_left)
         began = time.perf_counter()
         told = _Told(output, len(labels))
-        for number, case in enumerate(_answered(asked, parts, reader.cases(rows)), start=1):
+        for number, case in enumerate(answered(asked, parts, reader.cases(rows)), start=1):
             told.add(case)
             asked.progress(number / len(rows), f"{number} of {len(rows)} images")
         seconds = time.perf_counter() - began
@@ -192,7 +192,7 @@ def _output(asked: Evaluation) -> ClassificationOutput:
     )
 
 
-def _answered(asked: Evaluation, parts: Parts, cases: Iterable[Case]) -> Iterator[Case]:
+def answered(asked: Evaluation, parts: Parts, cases: Iterable[Case]) -> Iterator[Case]:
     """Run network and postprocessing on cases in batches of one shape; the order is kept."""
     waiting = iter(cases)
     size = _BATCH.get(asked.device.type, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,7 +19,7 @@ from dicom_node.inference.guard import Stage
 from dicom_node.inference.jobs import JobInput
 from dicom_node.inference.parts import Parts
 from dicom_node.inference.saliency import crop
-from dicom_node.inference.sources import Source, sources_of
+from dicom_node.inference.sources import sources_of
 from dicom_node.model import own_codes
 from dicom_node.model.findings import Side
 from dicom_node.model.instances import facts_of
@@ -48,20 +48,29 @@ class Reader:
     """Reads the images of a table.
 
     A picture (PNG, JPEG, TIFF; 8 or 16 bits, bright bone) is taken for what the locator would cut
-    out: neither locator nor gate looks at it. A DICOM image goes the node's own way.
+    out, and neither locator nor gate looks at it; with `locate` they do. A DICOM image goes the
+    node's own way.
 
     Args:
         name: The pipeline's, for errors.
         mirror_left: The network knows right sides only: pictures of left ones are mirrored.
+        locate: Pictures are whole radiographs.
     """
 
     def __init__(
-        self, name: str, parts: Parts, device: torch.device, *, mirror_left: bool = False
+        self,
+        name: str,
+        parts: Parts,
+        device: torch.device,
+        *,
+        mirror_left: bool = False,
+        locate: bool = False,
     ) -> None:
         self._name = name
         self._parts = parts
         self._device = device
         self._mirror_left = mirror_left
+        self._locate = locate
 
     def cases(self, rows: Sequence[Row]) -> Iterator[Case]:
         """Yield each row's case, in their order.
@@ -75,11 +84,17 @@ class Reader:
 
     def _picture(self, row: Row) -> Case:
         side = _SIDES.get(row.side, Side.UNKNOWN)
-        mirror = self._mirror_left and side is Side.LEFT
-        target = Target("image", side, "the table", mirror=mirror)
         image = MetaTensor(
             torch.from_numpy(_grey(row)[None]), meta={"original_channel_dim": 0, "spacing": None}
         )
+        if self._locate:
+            attributes = {"ImageLaterality": row.side} if row.side else {}
+            found = self._located(row, image, attributes)
+            if isinstance(found, Rejection):
+                return Case(row, None, found.text)
+            return self._prepared(row, image, found, attributes, gate=True)
+        mirror = self._mirror_left and side is Side.LEFT
+        target = Target("image", side, "the table", mirror=mirror)
         return self._prepared(row, image, target, {}, gate=False)
 
     def _dicom(self, row: Row) -> Case:
@@ -99,17 +114,19 @@ class Reader:
             torch.from_numpy(source.values[None]).to(self._device),
             meta={"original_channel_dim": 0, "spacing": source.spacing},
         )
-        target = self._located(row, image, source)
+        target = self._located(row, image, source.attributes)
         if isinstance(target, Rejection):
             return Case(row, None, target.text)
         return self._prepared(row, image, target, source.attributes, gate=True)
 
-    def _located(self, row: Row, image: MetaTensor, source: Source) -> Target | Rejection:
+    def _located(
+        self, row: Row, image: MetaTensor, attributes: Mapping[str, Any]
+    ) -> Target | Rejection:
         """The one target of the image that the row is about, or why there is none."""
         if self._parts.locator is None:
             return Target("image", _SIDES.get(row.side, Side.UNKNOWN))
         with Stage(self._name, "locator"):
-            found = list(self._parts.locator(image, source.attributes))
+            found = list(self._parts.locator(image, attributes))
         targets = [item for item in found if isinstance(item, Target)]
         rejections = [item for item in found if isinstance(item, Rejection)]
         wanted = _SIDES.get(row.side)

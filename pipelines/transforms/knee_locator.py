@@ -24,11 +24,14 @@ class KneeLocator:
     Args:
         network: Holds the finder as its module `finder`.
         least_score: Score under which nothing is said to be a knee.
+        field: Side of the target's square, relative to the finder's crop. With 1, an image that is
+            such a crop is taken whole.
     """
 
-    def __init__(self, network: nn.Module, least_score: float = LEAST) -> None:
+    def __init__(self, network: nn.Module, least_score: float = LEAST, field: float = 1.0) -> None:
         self._network = network
         self._least = least_score
+        self._field = field
 
     def __call__(
         self, image: torch.Tensor, attributes: Mapping[str, Any]
@@ -40,35 +43,34 @@ class KneeLocator:
             return [Rejection(own_codes.NOTHING_FOUND, "no knee joint was found in the image")]
         if len(found) == 1:
             side, source = stated_side(attributes)
-            return [_target(found[0], side, source, pixels.shape)]
+            return [self._target(found[0], side, source, pixels.shape)]
         # a bilateral film is read as if the patient stood before the reader
         left_first = sorted(found, key=lambda joint: joint.column)
         source = "position in the bilateral image"
         return [
-            _target(joint, side, source, pixels.shape)
+            self._target(joint, side, source, pixels.shape)
             for joint, side in zip(left_first, (Side.RIGHT, Side.LEFT), strict=True)
         ]
 
-
-def _target(joint: Found, side: Side, source: str, shape: Sequence[int]) -> Target:
-    names = {Side.RIGHT: "right knee", Side.LEFT: "left knee"}
-    whole = joint.size > 0.85 * max(shape)
-    half = joint.size / 2
-    box = (
-        round(joint.column - half),
-        round(joint.row - half),
-        round(joint.size),
-        round(joint.size),
-    )
-    return Target(
-        name=names.get(side, "knee, side unknown"),
-        side=side,
-        side_source=source,
-        box=None if whole else box,
-        # the network was trained on right knees, and on left ones mirrored
-        mirror=side is Side.LEFT,
-        extras={"score": joint.score},
-    )
+    def _target(self, joint: Found, side: Side, source: str, shape: Sequence[int]) -> Target:
+        names = {Side.RIGHT: "right knee", Side.LEFT: "left knee"}
+        whole = self._field == 1 and joint.size > 0.85 * max(shape)
+        size = joint.size * self._field
+        box = (
+            round(joint.column - size / 2),
+            round(joint.row - size / 2),
+            round(size),
+            round(size),
+        )
+        return Target(
+            name=names.get(side, "knee, side unknown"),
+            side=side,
+            side_source=source,
+            box=None if whole else box,
+            # the network was trained on right knees, and on left ones mirrored
+            mirror=side is Side.LEFT,
+            extras={"score": joint.score},
+        )
 
 
 def _spacing(attributes: Mapping[str, Any]) -> float | None:

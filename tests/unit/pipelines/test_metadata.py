@@ -13,7 +13,13 @@ from monai.bundle import ConfigParser
 from dicom_node.inference.bundles import BUILT_IN, find_bundles
 from dicom_node.inference.spec_check import contradictions
 
-NAMES = ["hip_fixation_device", "knee_kl_ensemble", "lumbar_bmd_ct"]
+NAMES = [
+    "hip_fixation_device",
+    "knee_kl_ensemble",
+    "knee_osteoporosis_resnet50",
+    "knee_osteoporosis_superfluity",
+    "lumbar_bmd_ct",
+]
 
 # `required` of MONAI's meta_schema (metadata.json of a bundle)
 REQUIRED = {
@@ -75,8 +81,9 @@ def test_every_part_of_the_configuration_can_be_found(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_readme_says_how_to_train_and_evaluate(name: str) -> None:
     text = (BUILT_IN / name / "docs" / "README.md").read_text(encoding="utf-8")
-    assert f"python -m pipelines.{name}.train" in text
-    assert f"python -m pipelines.{name}.evaluate" in text
+    for verb in ("train", "evaluate"):
+        ways = (f"python -m pipelines.{name}.{verb}", f"dicom-node pipelines {verb} {name}")
+        assert any(way in text for way in ways), verb
 
 
 def _targets(value: Any) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Osteoporosis in a knee radiograph, yes or no: the bundle."""

@@ -1,0 +1,1 @@
+"""Normal bone, osteopenia or osteoporosis in a knee radiograph: the bundle."""

@@ -1,0 +1,1 @@
+"""What the two osteoporosis pipelines share: data, training, cross-validation, controls."""
