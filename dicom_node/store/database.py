@@ -1,27 +1,61 @@
-"""The database: engine, transactions, and bringing the tables up to date."""
+"""The database: engine, transactions, and bringing the tables up to date.
+
+Who reads and then writes must not be disturbed in between. SQLite has one writer at a time. On
+PostgreSQL a write transaction is alone, too, by a lock on the whole database, unless it says that
+others may write beside it (`write(alone=False)`). Those that do are the frequent ones, and right
+for a reason each:
+
+- events of the receiver: they only add rows;
+- a worker's claim: it locks the jobs it takes (`FOR UPDATE SKIP LOCKED`), which also looks at each
+  row's newest state; studies change only in transactions that are alone;
+- a worker's renewal and result: of a job that is its own, which only a transaction alone may take
+  away; its reports have UIDs of their own;
+- a sender's record of an answer: of a delivery of its peer, which has one sender; all else that
+  changes a delivery is alone.
+
+Everything else is alone: the index, settling, routing, holding, retention, retries, taking back.
+It waits for those before it to end, and those after it wait: nobody is passed over. All take the
+lock of writing first, so a cycle of waits could only be among those that share it, and they wait
+for no row of each other but a suspect pipeline's (`store.losses.clear`), which each locks last.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from dicom_node.errors import StoreError
+from dicom_node.store import postgres, wake
+
+_log = structlog.get_logger()
+T = TypeVar("T")
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 """Alembic's scripts."""
 
 _WRITE: Final = "dicom_node_write"
+_ALONE: Final = "alone"
+_BESIDE: Final = "beside others"
+_PATIENCE: Final = 300.0
+_TRY_AGAIN: Final = 1.0
+_ONE_VIEW: Final[dict[str, Any]] = {
+    "isolation_level": "REPEATABLE READ",
+    "postgresql_readonly": True,
+}
 
 
 class Database:
@@ -29,7 +63,7 @@ class Database:
 
     SQLite runs in WAL mode with full synchronisation: a commit survives power loss, and
     readers do not wait for the writer. A write transaction takes the write lock at its start,
-    so that two processes never deadlock half-way.
+    so that two processes never deadlock half-way. So it does on PostgreSQL.
 
     Raises:
         StoreError: The URL names no database that can be used here.
@@ -40,11 +74,17 @@ class Database:
         try:
             parsed = make_url(url)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
+            self.is_postgres = parsed.get_backend_name() == "postgresql"
             self.file = Path(parsed.database) if self.is_sqlite and parsed.database else None
             if self.file is not None:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
             # the values of a statement may hold patient data: no exception quotes them
-            self.engine = create_engine(url, pool_pre_ping=not self.is_sqlite, hide_parameters=True)
+            self.engine = create_engine(
+                postgres.url_of(parsed) if self.is_postgres else parsed,
+                pool_pre_ping=not self.is_sqlite,
+                hide_parameters=True,
+                connect_args=postgres.connect_args(parsed) if self.is_postgres else {},
+            )
         except ArgumentError:
             # SQLAlchemy's text quotes the URL, which may hold a password
             raise StoreError(
@@ -60,25 +100,61 @@ class Database:
                 f"its folder cannot be made: {error.strerror}",
                 "check `node.data_dir` or `node.database_url`",
             ) from None
+        if not (self.is_sqlite or self.is_postgres):
+            raise StoreError(
+                "database",
+                f"{parsed.get_backend_name()} is none that it can be kept in",
+                "name a PostgreSQL database in `node.database_url`, or none for SQLite",
+            )
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
+        else:
+            postgres.prepare(self.engine)
+            _lock_at_begin(self.engine)
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A transaction that changes something: committed at the end, undone on an error."""
+    def write(self, *, alone: bool = True) -> Iterator[Session]:
+        """A transaction that changes something: committed at the end, undone on an error.
+
+        Args:
+            alone: Nobody else writes meanwhile; False: others may, for the reasons above.
+        """
         with _session(self.engine) as session:
-            session.connection(execution_options={_WRITE: True})
+            session.connection(execution_options={_WRITE: _ALONE if alone else _BESIDE})
+            if self.is_postgres:
+                event.listen(session, "after_flush", wake.note)
             try:
                 yield session
+                if self.is_postgres:
+                    wake.notify(session)
             except BaseException:
                 session.rollback()
                 raise
             session.commit()
 
+    def insist(self, work: Callable[[Session], T], *, alone: bool = True) -> T:
+        """Do work in a write transaction; while the server is away, try again for minutes.
+
+        Args:
+            work: May be called again when it was done and only the answer was lost.
+        """
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                with self.write(alone=alone) as session:
+                    return work(session)
+            except DBAPIError as error:
+                if not postgres.is_away(error) or time.monotonic() > end:
+                    raise
+                _log.warning("database_away", error=type(error.orig).__name__)
+            threading.Event().wait(_TRY_AGAIN)
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads: one consistent view."""
         with _session(self.engine) as session:
+            if self.is_postgres:
+                session.connection(execution_options=_ONE_VIEW)
             yield session
 
     def migrate(self) -> None:
@@ -101,6 +177,18 @@ class Database:
         """
         self._change_tables(command.downgrade, revision)
 
+    def server_version(self) -> str:
+        """Return the version of PostgreSQL.
+
+        Raises:
+            StoreError: It cannot be reached.
+        """
+        try:
+            with self.engine.connect() as connection:
+                return str(connection.exec_driver_sql("SHOW server_version").scalar_one())
+        except DatabaseError as error:
+            raise _unusable(error) from None
+
     def revision(self) -> tuple[str | None, str | None]:
         """Return the database's schema revision and the one that this version needs."""
         with self.engine.connect() as connection:
@@ -122,12 +210,20 @@ class Database:
             raise _newer()
         return current, needed
 
+    def older_revisions(self) -> list[str]:
+        """Return the revisions that the tables can be rolled back to, newest first."""
+        current, _ = self.revision()
+        if current is None:
+            return []
+        walked = ScriptDirectory(str(MIGRATIONS)).iterate_revisions(current, "base")
+        return [item.revision for item in walked][1:]
+
     def close(self) -> None:
         self.engine.dispose()
 
     def _change_tables(self, change: Callable[[Config, str], None], revision: str) -> None:
         try:
-            with self.engine.connect().execution_options(**{_WRITE: True}) as connection:
+            with self.engine.connect().execution_options(**{_WRITE: _ALONE}) as connection:
                 change(self._alembic(connection), revision)
                 connection.commit()
         except DatabaseError as error:
@@ -161,6 +257,8 @@ def _session(engine: Engine) -> Iterator[Session]:
 
 
 def _unusable(error: DatabaseError) -> StoreError:
+    if error.orig is not None and type(error.orig).__module__.startswith("psycopg"):
+        return StoreError("database", *postgres.why_unusable(error))
     fix = "restore it from a backup, or correct `node.database_url`"
     if isinstance(error, OperationalError):
         fix = "check `node.database_url`, the server, and the folder's rights and space"
@@ -192,5 +290,13 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get(_WRITE, False)
+        write = _WRITE in connection.get_execution_options()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _lock_at_begin(engine: Engine) -> None:
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get(_WRITE)
+        if write is not None:
+            postgres.lock_writes(connection, alone=write == _ALONE)

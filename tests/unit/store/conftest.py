@@ -1,4 +1,4 @@
-"""A fresh database for each test, and a store whose clock the test moves."""
+"""A fresh database of each kind for each test, and a store whose clock the test moves."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from dicom_node.store.database import Database
+from tests.peers.databases import KINDS, fresh_database
 from tests.unit.store.lifecycles import Store
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    database.migrate()
-    yield database
-    database.close()
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(request.param, request, tmp_path) as database:
+        yield database
 
 
 @pytest.fixture

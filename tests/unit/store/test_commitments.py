@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +14,6 @@ from tests.factories import ManualClock
 HELD = timedelta(seconds=15)
 MINUTE = timedelta(minutes=1)
 ONE, OTHER = Reference("1.2", "1.2.3"), Reference("1.2", "1.2.4")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    found = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    found.migrate()
-    yield found
-    found.close()
 
 
 @pytest.fixture
