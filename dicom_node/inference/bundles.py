@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,9 @@ from dicom_node.model.pipeline import PipelineSpec
 _HOME: Final = Path(__file__).resolve().parents[2]
 BUILT_IN: Final = _HOME / "pipelines"
 WEIGHTS: Final = _HOME / "weights"
+WEIGHT_FORMS: Final = (".safetensors", ".pt", ".pth", ".ts")
+FILL_IN: Final = "FILL IN"
+"""Marks what `pipelines add` cannot know."""
 
 _ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
 """Algorithm family (CID 7162)."""
@@ -63,6 +66,11 @@ class Bundle:
     weights: Path
     weights_sha256: str
     demonstration: bool
+
+    @property
+    def unfilled(self) -> tuple[str, ...]:
+        """The keys of `dicom.yaml` that a person has yet to fill in."""
+        return tuple(unfilled(self.spec.model_dump(mode="json")))
 
     @property
     def inference_config(self) -> Path:
@@ -139,7 +147,10 @@ def find_bundles(
                 str(folder), "there is no such folder", "correct `pipelines_path` in node.yaml"
             )
         for candidate in sorted(folder.iterdir()):
-            if (candidate / "configs" / "dicom.yaml").is_file() and candidate.name not in found:
+            # one that begins with a dot is on its way here
+            if candidate.name.startswith(".") or candidate.name in found:
+                continue
+            if (candidate / "configs" / "dicom.yaml").is_file():
                 own = (weights or {}).get(candidate.name)
                 found[candidate.name] = load_bundle(candidate, own)
     return found
@@ -180,9 +191,51 @@ def load_bundle(folder: Path, own_weights: Path | None = None) -> Bundle:
                 entry.demonstration,
             )
     # a pipeline that a site has yet to train is listed, and refused when it is to run
-    model = folder / "models" / "model.safetensors"
+    model = model_file(folder)
     sha = _sha256(model) if model.is_file() else ""
     return Bundle(name, folder, spec, version, model, sha, True)
+
+
+def model_file(folder: Path) -> Path:
+    """Return a bundle's weights: what carries no code is preferred to what may.
+
+    `models/model` in one of MONAI's forms, or else the only file of such a form.
+    """
+    models = folder / "models"
+    for suffix in WEIGHT_FORMS:
+        if (models / f"model{suffix}").is_file():
+            return models / f"model{suffix}"
+    found = sorted(models.glob("*")) if models.is_dir() else []
+    others = [file for file in found if file.suffix in WEIGHT_FORMS]
+    return others[0] if len(others) == 1 else models / "model.safetensors"
+
+
+def unfilled(value: Any, place: str = "") -> Iterator[str]:
+    """Yield the places of a `dicom.yaml` that `pipelines add` left to a person."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from unfilled(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from unfilled(inner, f"{place}.{number}")
+    elif isinstance(value, str) and FILL_IN in value:
+        yield place
+
+
+def weights_entry(bundle: Bundle) -> WeightsEntry | None:
+    """Return what a manifest says of a bundle's weights; None: none names them.
+
+    Raises:
+        PipelineError: The manifest is wrong.
+    """
+    beside = _manifest(entry_file(bundle.weights)).get(bundle.name)
+    if beside is not None:
+        return beside
+    for home in (bundle.folder / "weights", WEIGHTS):
+        entry = _manifest(home / "manifest.yaml").get(bundle.name)
+        if entry is not None and home / entry.file == bundle.weights:
+            return entry
+    return None
 
 
 def entry_file(weights: Path) -> Path:

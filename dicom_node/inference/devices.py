@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from dicom_node.errors import PipelineError
@@ -51,30 +53,40 @@ def device_of(wanted: str) -> torch.device:
     return device
 
 
-def make_deterministic(threads: int) -> None:
+def make_deterministic(threads: int, *, strict: bool = True) -> None:
     """Same input, same version, same device class: same numbers.
 
     Args:
         threads: CPU threads; 0 leaves PyTorch's own choice.
+        strict: False lets a GPU choose its algorithms by speed, and TensorFloat-32: numbers then
+            differ in their last digits from run to run.
     """
     if threads:
         torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(0)
     # some backward passes that Grad-CAM needs have no deterministic form: those warn
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.use_deterministic_algorithms(strict, warn_only=True)
+    torch.backends.cudnn.benchmark = not strict
+    torch.backends.cuda.matmul.allow_tf32 = not strict
+    torch.backends.cudnn.allow_tf32 = not strict
 
 
-def record_of(device: torch.device) -> Mapping[str, str | int | bool]:
+def onto(device: torch.device, values: npt.NDArray[np.float32]) -> torch.Tensor:
+    """Put an array onto a device; to a GPU through pinned memory, while the host goes on."""
+    tensor = torch.from_numpy(values)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def record_of(device: torch.device, precision: str = "float32") -> Mapping[str, str | int | bool]:
     """Return what the numbers depend on beside the input: device, precision, versions."""
     cuda = device.type == "cuda"
     return {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if cuda else platform.machine(),
-        "precision": "float32",
+        "precision": precision,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python": platform.python_version(),

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
 from dicom_node.errors import PipelineError
+from dicom_node.inference.ahead import ahead, in_turn
 from dicom_node.inference.bundles import Bundle
 from dicom_node.inference.devices import record_of
-from dicom_node.inference.guard import Stage
+from dicom_node.inference.gathering import Gathering
+from dicom_node.inference.grid import Grid, affine_of
 from dicom_node.inference.jobs import JobInput, Outcome
-from dicom_node.inference.memory import infer
-from dicom_node.inference.naming import told_apart
-from dicom_node.inference.outputs import findings_of, summary_of
+from dicom_node.inference.looking import Looking
+from dicom_node.inference.outputs import findings_of
 from dicom_node.inference.parts import build_parts
-from dicom_node.inference.saliency import METHODS, Explainer, crop, onto_source
-from dicom_node.inference.sources import Pictures, Source, considered, sources_of
-from dicom_node.inference.statement import statement_of
-from dicom_node.model import own_codes
+from dicom_node.inference.passes import Passes, Pending, Predicted
+from dicom_node.inference.presented import with_prediction
+from dicom_node.inference.saliency import METHODS, Explainer, onto_source
+from dicom_node.inference.sources import Source, sources_of
+from dicom_node.inference.spans import Spans
+from dicom_node.inference.tuning import Tuning
 from dicom_node.model.findings import (
     Classification,
     Finding,
-    Findings,
-    ImageReference,
     NotEvaluated,
     Saliency,
-    Side,
     Subject,
 )
 from dicom_node.model.pipeline import ClassificationOutput, InputKind, SaliencySpec
-from dicom_node.model.side import stated_side
-from dicom_node.model.targets import Rejection, SeriesCandidate, SeriesChoice, Target
+from dicom_node.model.targets import SeriesCandidate, SeriesChoice, Target
+
+_ON_CPU: Final = 1
+"""On a CPU images pass the network no faster together than one after another (measured)."""
+_ON_GPU: Final = 8
+
+_Look = tuple[Gathering, Source | None, Sequence[Pending | NotEvaluated]]
+"""An image of a job and what is to be seen of it; without an image: the job's end."""
 
 
 class LoadedPipeline:
@@ -42,68 +48,177 @@ class LoadedPipeline:
 
     Args:
         device: Where the network runs.
+        tuning: How it runs; default: exact, as suits every machine.
+        at_once: Radiographs in one pass of the network; 0: as suits the device.
 
     Raises:
         PipelineError: The bundle cannot be built.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: torch.device,
+        tuning: Tuning | None = None,
+        at_once: int = 0,
+    ) -> None:
         self.bundle = bundle
         self.spec = bundle.spec
         self._device = device
-        self._parts = build_parts(bundle, device)
+        self._tuning = tuning or Tuning()
+        self._parts = build_parts(
+            bundle,
+            device,
+            channels_last=self._tuning.channels_last,
+            folded=self._tuning.folded,
+        )
         saliency = self.spec.saliency
-        self._explain = (
+        explain = (
             Explainer(self._parts.network, saliency.layer, method=saliency.method)
             if saliency
             else None
         )
+        self._looking = Looking(bundle, self._parts, device)
+        self._passes = Passes(self._parts, device, self._tuning, explain)
+        self._is_volume = self.spec.input.kind is InputKind.VOLUME
+        self._at_once = at_once or (_ON_GPU if device.type == "cuda" else _ON_CPU)
+
+    def record(self) -> dict[str, Any]:
+        """Return what the findings depend on beside the images."""
+        return {
+            **record_of(self._device, self._tuning.precision),
+            "channels_last": self._tuning.channels_last,
+            "folded": self._tuning.folded,
+            "weights_sha256": self.bundle.weights_sha256,
+        }
+
+    @property
+    def megabytes(self) -> float:
+        """What its weights take on the device."""
+        tensors = (*self._parts.network.parameters(), *self._parts.network.buffers())
+        return sum(t.numel() * t.element_size() for t in tensors) / 2**20
 
     def run(self, job: JobInput) -> Outcome:
-        """Evaluate a job's images, one after the other.
+        """Evaluate a job's images.
 
         Raises:
             PipelineError: There are no images, a part of the pipeline raised, or made nonsense.
         """
-        if not job.files or len(job.files) != len(job.facts):
-            raise PipelineError(
-                f"pipeline {self.bundle.name}", "the job has no images", "send the study again"
-            )
-        volume = self.spec.input.kind is InputKind.VOLUME
-        found: list[tuple[str, list[Finding]]] = []
-        references: dict[ImageReference, None] = {}
-        pictures: Pictures = {}
-        notes: dict[str, None] = {}
-        for source in sources_of(job, self.spec.input.kind, self._choose):
-            items = self._evaluate(source)
-            if volume:
-                items += summary_of(self.spec, items)
-            found.append((source.label, items))
-            references.update(dict.fromkeys(source.references))
-            pictures.update(source.pictures)
-            notes.update(dict.fromkeys(source.notes))
-        findings = told_apart(found)
-        if not volume:
-            findings += summary_of(self.spec, findings)
-        return Outcome(
-            Findings(
-                algorithm=self.bundle.algorithm(),
-                procedure=self.spec.procedure.code(),
-                statement=statement_of(self.spec, findings),
-                images=considered(job) if job.rejection else tuple(references),
-                items=tuple(findings),
-                started=job.started,
-                notes=tuple(notes),
-            ),
-            pictures,
-            {**record_of(self._device), "weights_sha256": self.bundle.weights_sha256},
-        )
+        (outcome,) = self.run_many([job])
+        return outcome
+
+    def run_many(self, jobs: Sequence[JobInput]) -> Iterator[Outcome]:
+        """Evaluate several jobs, and yield the outcome of each as soon as it is known.
+
+        While the network runs on some images the next ones are read and prepared, and images of
+        several jobs pass the network together. The findings of each job are what they are alone.
+
+        Raises:
+            PipelineError: As `run` does, at the first job for which it would.
+        """
+        together = ahead if len(jobs) > 1 and not self._is_volume else in_turn
+        steps = self._looks(jobs)
+        for step in together(lambda: self._chunk(steps)):
+            waiting = [item for _, _, items in step for item in items if isinstance(item, Pending)]
+            self._evaluate(waiting)
+            for gathering, source, items in step:
+                if source is None:
+                    yield gathering.outcome(self.record())
+                    continue
+                found: list[Finding] = []
+                for item in items:
+                    found += item.found if isinstance(item, Pending) else [item]
+                gathering.add(source, found)
+
+    def evaluate(self, source: Source) -> list[Finding]:
+        """Evaluate one image or volume.
+
+        Raises:
+            PipelineError: A part of the pipeline raised, or made nonsense.
+        """
+        items = self._looking.at(source, Spans())
+        self._evaluate([item for item in items if isinstance(item, Pending)])
+        found: list[Finding] = []
+        for item in items:
+            found += item.found if isinstance(item, Pending) else [item]
+        return found
+
+    def _looks(self, jobs: Sequence[JobInput]) -> Iterator[_Look]:
+        """Yield each image with what is to be seen of it; a job ends with no image."""
+        for job in jobs:
+            gathering = Gathering(self.bundle, job)
+            sources = sources_of(job, self.spec.input.kind, self._choose)
+            while True:
+                with gathering.spans.of("decode"):
+                    source = next(sources, None)
+                if source is None:
+                    break
+                yield gathering, source, self._looking.at(source, gathering.spans)
+            yield gathering, None, ()
+
+    def _chunk(self, steps: Iterator[_Look]) -> list[_Look] | None:
+        """Take images for one pass, and the ends of jobs that follow at once."""
+        taken: list[_Look] = []
+        images = 0
+        for step in steps:
+            taken.append(step)
+            images += step[1] is not None
+            # an end alone is told at once, not when the next image is there
+            if images >= self._at_once or not images:
+                break
+        return taken or None
+
+    def _evaluate(self, waiting: Sequence[Pending]) -> None:
+        """Run the network on what waits; each gets its findings."""
+        passes = self._passes.over(waiting)
+        while True:
+            begun = time.perf_counter()
+            with self._looking.stage("network"):
+                passed = next(passes, None)
+                if passed is None:
+                    return
+                for _, prediction in passed.members:
+                    self._check_finite(prediction)
+            took = time.perf_counter() - begun
+            answers = []
+            for item, prediction in passed.members:
+                item.spans.add("network", took / len(passed.members))
+                answers.append(self._answer(item, prediction))
+            if any(answer is not None for answer in answers):
+                self._explain_all(passed, answers)
+
+    def _answer(self, item: Pending, prediction: Any) -> tuple[int, str] | None:
+        """Make the findings of a target; returns which answer a map is to explain, if one is."""
+        source, target = item.source, item.target
+        assert source.values is not None
+        with self._looking.stage("postprocessing", [item.spans], "postprocess"):
+            grid = Grid(source.affine, source.references, affine_of(item.data["image"]))
+            data = self._parts.postprocessing(with_prediction(item.data, prediction))
+        if "not_evaluated" in data:
+            item.found = [self._looking.rejected(source, target, data["not_evaluated"])]
+            return None
+        subject = self._looking.subject(source, target)
+        item.found = findings_of(self.spec, subject, target, data, source.values.shape, grid)
+        if self.spec.saliency is None or source.values.ndim != 2:
+            return None
+        return _explained(self.spec.saliency, self.spec.outputs, item.found)
+
+    def _explain_all(self, passed: Predicted, answers: Sequence[tuple[int, str] | None]) -> None:
+        items = [item for item, _ in passed.members]
+        with self._looking.stage("saliency", [item.spans for item in items], "saliency"):
+            maps = passed.maps([answer[0] if answer else 0 for answer in answers])
+            for item, answer, map_ in zip(items, answers, maps, strict=True):
+                if answer is not None:
+                    subject = self._looking.subject(item.source, item.target)
+                    item.found.append(
+                        self._saliency(item.source, item.target, subject, map_, answer[1])
+                    )
 
     def _choose(self, candidates: Sequence[SeriesCandidate]) -> SeriesChoice | None:
         """Ask the bundle which series of the study to read; None: all of them."""
         if self._parts.chooser is None:
             return None
-        with self._stage("chooser"):
+        with self._looking.stage("chooser"):
             choice = self._parts.chooser(candidates)
         if not isinstance(choice, SeriesChoice) or not 0 <= choice.index < len(candidates):
             raise PipelineError(
@@ -112,91 +227,6 @@ class LoadedPipeline:
                 "correct the chooser",
             )
         return choice
-
-    def _evaluate(self, source: Source) -> list[Finding]:
-        if source.values is None:
-            why = source.rejection or Rejection(own_codes.UNREADABLE, "it has no pixels")
-            return [self._rejected(source, self._whole(source), why)]
-        image = MetaTensor(
-            torch.from_numpy(source.values[None]).to(self._device),
-            affine=None if source.affine is None else torch.from_numpy(source.affine),
-            # channels stand first (MONAI's EnsureChannelFirst asks for it)
-            meta={"original_channel_dim": 0, "spacing": source.spacing},
-        )
-        found: list[Finding] = []
-        for target in self._targets(image, source):
-            if isinstance(target, Rejection):
-                found.append(self._rejected(source, self._whole(source), target))
-            elif target.rejection is not None:
-                found.append(self._rejected(source, target, target.rejection))
-            else:
-                found += self._evaluate_target(source, image, target)
-        return found
-
-    def _targets(self, image: MetaTensor, source: Source) -> Sequence[Target | Rejection]:
-        if self._parts.locator is None:
-            return [self._whole(source)]
-        with self._stage("locator"):
-            targets = list(self._parts.locator(image, source.attributes))
-        for target in targets:
-            box = target.box if isinstance(target, Target) else None
-            if not isinstance(target, Target | Rejection) or (box and min(box[2:]) < 1):
-                raise PipelineError(
-                    f"pipeline {self.bundle.name}",
-                    "its locator returned something that is no target, or an empty box",
-                    "correct the locator",
-                )
-        part = self.spec.anatomy.meaning.lower()
-        nothing = Rejection(own_codes.NOTHING_FOUND, f"no {part} was found in the image")
-        return targets or [nothing]
-
-    def _whole(self, source: Source) -> Target:
-        """The whole image as a target, with the side that its attributes state."""
-        part = self.spec.anatomy.meaning.lower()
-        if self.spec.input.kind is InputKind.VOLUME:
-            return Target(name=part, side=Side.NONE)
-        side, where = stated_side(source.attributes)
-        name = {Side.RIGHT: f"right {part}", Side.LEFT: f"left {part}"}.get(side, part)
-        return Target(name=name, side=side, side_source=where)
-
-    def _evaluate_target(self, source: Source, image: MetaTensor, target: Target) -> list[Finding]:
-        assert source.values is not None
-        planar = source.values.ndim == 2
-        data: dict[str, Any] = {
-            "image": crop(image, target.box, target.mirror) if planar else image,
-            "target": target,
-            "attributes": source.attributes,
-        }
-        with self._stage("preprocessing"):
-            data = self._parts.preprocessing(data)
-        if "not_evaluated" not in data and self._parts.gate is not None:
-            with self._stage("gate"):
-                rejection = self._parts.gate(data)
-            if rejection is not None:
-                data["not_evaluated"] = rejection
-        if "not_evaluated" in data:
-            return [self._rejected(source, target, data["not_evaluated"])]
-        with self._stage("network"):
-            batch = torch.as_tensor(data["image"] if data.get("batched") else data["image"][None])
-            batch = batch.as_subclass(Tensor).to(self._device)
-            with torch.inference_mode():
-                prediction = infer(
-                    lambda part: self._parts.inferer(part, self._parts.network), batch
-                )
-            self._check_finite(prediction)
-            data["pred"] = prediction if data.get("batched") else _first(prediction)
-        with self._stage("postprocessing"):
-            data = self._parts.postprocessing(data)
-        if "not_evaluated" in data:
-            return [self._rejected(source, target, data["not_evaluated"])]
-        subject = self._subject(source, target)
-        found = findings_of(self.spec, subject, target, data, source.values.shape)
-        if self._explain is not None and self.spec.saliency is not None and planar:
-            index, label = _explained(self.spec.saliency, self.spec.outputs, found)
-            with self._stage("saliency"):
-                map_ = self._explain(batch, index)
-            found.append(self._saliency(source, target, subject, map_, label))
-        return found
 
     def _saliency(
         self, source: Source, target: Target, subject: Subject, map_: Any, label: str
@@ -226,48 +256,15 @@ class LoadedPipeline:
             for part in parts:
                 self._check_finite(part)
 
-    def _subject(self, source: Source, target: Target) -> Subject:
-        try:
-            images = tuple(source.references[n] for n in target.slices) or source.references
-        except IndexError:
-            raise PipelineError(
-                f"pipeline {self.bundle.name}",
-                f"its target {target.name} names slices that the volume does not have",
-                "correct the locator",
-            ) from None
-        return Subject(
-            name=target.name,
-            anatomy=target.anatomy or self.spec.anatomy.code(),
-            side=target.side,
-            images=images,
-            box=target.box,
-            side_source=target.side_source,
-        )
-
-    def _rejected(self, source: Source, target: Target, why: Rejection) -> NotEvaluated:
-        return NotEvaluated(self._subject(source, target), why.reason, why.text)
-
-    def _stage(self, name: str) -> Stage:
-        return Stage(self.bundle.name, name)
-
-
-def _first(prediction: Any) -> Any:
-    """Take the batch dimension off whatever a network returns."""
-    if isinstance(prediction, Mapping):
-        return {key: _first(value) for key, value in prediction.items()}
-    if isinstance(prediction, list | tuple):
-        return [_first(value) for value in prediction]
-    return prediction[0]
-
 
 def _explained(
     spec: SaliencySpec, outputs: Sequence[Any], found: Sequence[Finding]
 ) -> tuple[int, str]:
     """Return the index of the network's output that the map is of, and what it is called."""
-    for output, item in zip(outputs, found, strict=True):
-        if output.key != spec.key:
-            continue
-        if isinstance(output, ClassificationOutput) and isinstance(item, Classification):
-            return item.predicted, item.labels[item.predicted].text
-        return 0, str(getattr(output, "concept", output).meaning)
-    return 0, spec.key
+    output = next(output for output in outputs if output.key == spec.key)
+    if isinstance(output, ClassificationOutput):
+        question = output.question.code()
+        for item in found:
+            if isinstance(item, Classification) and item.question == question:
+                return item.predicted, item.labels[item.predicted].text
+    return 0, str(getattr(output, "concept", output).meaning)

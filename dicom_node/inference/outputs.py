@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.errors import PipelineError
+from dicom_node.inference.boxes import boxes_of
+from dicom_node.inference.grid import Grid
 from dicom_node.inference.saliency import onto_source
+from dicom_node.inference.segments import segments_of
 from dicom_node.model.findings import (
     Classification,
     Finding,
@@ -23,10 +26,12 @@ from dicom_node.model.findings import (
 )
 from dicom_node.model.pipeline import (
     ClassificationOutput,
+    DetectionOutput,
     LabelSpec,
     MeasurementOutput,
-    Output,
     PipelineSpec,
+    RegionOutput,
+    SegmentationOutput,
     SummaryOutput,
 )
 from dicom_node.model.targets import Target
@@ -41,8 +46,9 @@ def findings_of(
     target: Target,
     data: Mapping[str, Any],
     shape: tuple[int, ...],
+    grid: Grid,
 ) -> list[Finding]:
-    """Make the findings of one subject.
+    """Make the findings of one target: of its subject, of its segments, of its boxes.
 
     Args:
         data: What postprocessing left; must hold the keys that `outputs` name.
@@ -51,7 +57,18 @@ def findings_of(
     Raises:
         PipelineError: A key is missing, or its value makes no sense.
     """
-    return [_finding(output, subject, target, data, shape) for output in spec.outputs]
+    found: list[Finding] = []
+    for output in spec.outputs:
+        if isinstance(output, SegmentationOutput):
+            value = _array(data, output.key)
+            found += segments_of(output, subject, target, value, shape, grid)
+        elif isinstance(output, DetectionOutput):
+            keys = (output.key, output.scores_key, output.labels_key)
+            values = {key: _array(data, key) for key in keys}
+            found += boxes_of(output, subject, target, values, shape, grid)
+        else:
+            found.append(_finding(output, subject, target, data, shape))
+    return found
 
 
 def summary_of(spec: PipelineSpec, findings: Sequence[Finding]) -> list[Finding]:
@@ -109,7 +126,7 @@ def _by_threshold(summary: SummaryOutput, subject: Subject, value: float) -> lis
 
 
 def _finding(
-    output: Output,
+    output: ClassificationOutput | MeasurementOutput | RegionOutput,
     subject: Subject,
     target: Target,
     data: Mapping[str, Any],
@@ -135,7 +152,7 @@ def _finding(
 def _classification(
     output: ClassificationOutput, subject: Subject, data: Mapping[str, Any]
 ) -> Classification:
-    probabilities = np.asarray(_array(data, output.key), np.float64).reshape(-1)
+    probabilities = _activated(output, _array(data, output.key))
     if (
         len(probabilities) != len(output.labels)
         or not np.isfinite(probabilities).all()
@@ -162,7 +179,24 @@ def _classification(
         int(probabilities.argmax()),
         tuple(sorted(members, key=lambda n: (-probabilities[n], n))),
         output.coverage if output.set_key else None,
+        calibrated=output.calibrated,
     )
+
+
+def _activated(output: ClassificationOutput, value: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Make probabilities of a network's output, where postprocessing has not."""
+    values = np.asarray(value, np.float64).reshape(-1)
+    if output.activation is None or not np.isfinite(values).all():
+        return values
+    values = values / output.temperature
+    if output.activation == "softmax":
+        shares = np.exp(values - values.max())
+        return np.asarray(shares / shares.sum())
+    chances = 1 / (1 + np.exp(-np.clip(values, -500, 500)))
+    if len(chances) == 1 and len(output.labels) == 2:
+        return np.array([1 - chances[0], chances[0]])
+    # one chance for each label, of which one holds
+    return np.asarray(chances / chances.sum())
 
 
 def _mask(

@@ -5,28 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import nn
 
 from dicom_node.errors import NodeError, PipelineError
+from dicom_node.inference.bundle_config import check_trust, own_code, read_parser, require_trust
 from dicom_node.inference.bundles import Bundle
 from dicom_node.inference.calibration import calibration_of
+from dicom_node.inference.detector import DetectorInferer
+from dicom_node.inference.folding import fold_batch_norms
+from dicom_node.inference.weights_file import (
+    is_safetensors,
+    is_torchscript,
+    read_torchscript,
+    read_weights,
+)
 from dicom_node.model.targets import Rejection, SeriesCandidate, SeriesChoice, Target
 
 Locator = Callable[[MetaTensor, Mapping[str, Any]], Sequence[Target | Rejection]]
 Gate = Callable[[Mapping[str, Any]], Rejection | None]
 Chooser = Callable[[Sequence[SeriesCandidate]], SeriesChoice]
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
-
-_LOADERS: Final = frozenset({"LoadImage", "LoadImaged", "LoadImageD", "LoadImageDict"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +47,53 @@ class Parts:
     chooser: Chooser | None = None
 
 
-def build_parts(bundle: Bundle, device: torch.device) -> Parts:
+def build_parts(
+    bundle: Bundle,
+    device: torch.device,
+    *,
+    channels_last: bool = False,
+    folded: bool = False,
+) -> Parts:
     """Instantiate a bundle's inference configuration and load its weights.
+
+    Args:
+        channels_last: 2-D convolutions keep their weights as oneDNN and cuDNN want them.
+        folded: Batch normalisation is folded into the convolutions.
 
     Raises:
         PipelineError: The configuration or the weights do not make a network.
     """
+    if bundle.unfilled:
+        raise PipelineError(
+            f"pipeline {bundle.name}",
+            f"its dicom.yaml is not filled in: {', '.join(bundle.unfilled[:5])}",
+            "replace every FILL IN of configs/dicom.yaml",
+        )
     content = bundle.read_weights()
-    weights = _weights(bundle, content)
-    calibration = calibration_of(content, bundle.name)
+    name = f"pipeline {bundle.name}: {bundle.weights.name}"
+    if is_torchscript(content):
+        require_trust(bundle, f"{bundle.weights.name} is TorchScript, which is a program")
+        if bundle.spec.saliency is not None:
+            raise PipelineError(
+                name,
+                "Grad-CAM cannot look into TorchScript",
+                "leave `saliency` out of dicom.yaml, or use the network's own class and weights",
+            )
+        script = read_torchscript(content, name)
+        with _building(bundle):
+            return _build(bundle, None, {}, device, script)
+    weights = read_weights(content, name)
+    calibration = calibration_of(content, bundle.name) if is_safetensors(content) else {}
     with _building(bundle):
-        return _build(bundle, weights, calibration, device)
+        parts = _build(bundle, weights, calibration, device)
+        if folded:
+            layer = bundle.spec.saliency.layer if bundle.spec.saliency else ""
+            fold_batch_norms(parts.network, keep=layer)
+        if channels_last:
+            for tensor in parts.network.parameters():
+                if tensor.ndim == 4:  # the format has no other rank
+                    tensor.data = tensor.data.to(memory_format=torch.channels_last)
+        return parts
 
 
 def build_untrained(bundle: Bundle, device: torch.device) -> Parts:
@@ -72,7 +113,10 @@ def network_of(bundle: Bundle) -> nn.Module:
         PipelineError: The configuration does not make a network.
     """
     with _building(bundle):
-        return _network(bundle, _parser(bundle, torch.device("cpu")))
+        parser = read_parser(bundle, torch.device("cpu"))
+        check_trust(bundle, parser)
+        with own_code(bundle):
+            return _network(bundle, parser)
 
 
 @contextmanager
@@ -89,32 +133,6 @@ def _building(bundle: Bundle) -> Iterator[None]:
         ) from error
 
 
-def _weights(bundle: Bundle, content: bytes) -> dict[str, torch.Tensor]:
-    """Load the weights from the very bytes whose hash was checked, to float32."""
-    try:
-        tensors = load(content)
-    except SafetensorError as error:
-        raise PipelineError(
-            f"pipeline {bundle.name}",
-            f"{bundle.weights.name} is no safetensors file: {error}",
-            "convert the weights with safetensors.torch.save_file",
-        ) from None
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
-
-
-def _parser(bundle: Bundle, device: torch.device) -> ConfigParser:
-    parser = ConfigParser()
-    parser.read_config(str(bundle.inference_config))
-    parser.set(_without_loading(parser.get()))
-    parser.read_meta(str(bundle.folder / "configs" / "metadata.json"))
-    parser["bundle_root"] = str(bundle.folder)
-    parser["device"] = device
-    return parser
-
-
 def _network(bundle: Bundle, parser: ConfigParser) -> nn.Module:
     network = parser.get_parsed_content("network_def") if "network_def" in parser else None
     if not isinstance(network, nn.Module):
@@ -129,8 +147,10 @@ def _build(
     weights: Mapping[str, torch.Tensor] | None,
     calibration: Mapping[str, float],
     device: torch.device,
+    script: nn.Module | None = None,
 ) -> Parts:
-    parser = _parser(bundle, device)
+    parser = read_parser(bundle, device)
+    check_trust(bundle, parser)
     for place, number in calibration.items():
         if place not in parser:
             raise PipelineError(
@@ -140,7 +160,17 @@ def _build(
             )
         parser[place] = number
     parser.parse()
+    with own_code(bundle):
+        return _built(bundle, parser, weights, device, script)
 
+
+def _built(
+    bundle: Bundle,
+    parser: ConfigParser,
+    weights: Mapping[str, torch.Tensor] | None,
+    device: torch.device,
+    script: nn.Module | None,
+) -> Parts:
     def part(name: str) -> Any:
         found = parser.get_parsed_content(name) if name in parser else None
         if found is not None and not callable(found):
@@ -149,7 +179,7 @@ def _build(
             )
         return found
 
-    network = _network(bundle, parser)
+    network = script or _network(bundle, parser)
     missing, unexpected = (
         network.load_state_dict(weights, strict=False) if weights is not None else ([], [])
     )
@@ -167,25 +197,18 @@ def _build(
         network=network,
         preprocessing=part("preprocessing") or Compose([]),
         postprocessing=part("postprocessing") or Compose([]),
-        inferer=part("inferer") or SimpleInferer(),
+        inferer=_detector(parser) or part("inferer") or SimpleInferer(),
         locator=part("locator"),
         gate=part("gate"),
         chooser=part("chooser"),
     )
 
 
-def _without_loading(config: Any) -> Any:
-    """Leave out the transforms that read files: the node's readers have done it.
-
-    Before anything is built, because a file reader may need a package that only training has.
-    """
-    if isinstance(config, Mapping):
-        return {key: _without_loading(value) for key, value in config.items()}
-    if isinstance(config, list):
-        return [_without_loading(item) for item in config if not _loads(item)]
-    return config
-
-
-def _loads(item: Any) -> bool:
-    target = item.get("_target_") if isinstance(item, Mapping) else None
-    return isinstance(target, str) and target.rpartition(".")[2] in _LOADERS
+def _detector(parser: ConfigParser) -> DetectorInferer | None:
+    """Return what runs a detection bundle's detector; None: it has none."""
+    if "detector" not in parser:
+        return None
+    detector = parser.get_parsed_content("detector")
+    if "detector_ops" in parser:
+        parser.get_parsed_content("detector_ops")
+    return DetectorInferer(detector)

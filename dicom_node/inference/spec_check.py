@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dicom_node.inference.statement import fields_of, unknown_fields
 from dicom_node.model.pipeline import (
     ClassificationOutput,
+    DetectionOutput,
     InputKind,
     MeasurementOutput,
     PipelineSpec,
-    RegionOutput,
+    SegmentationOutput,
+    SegmentSpec,
 )
 
 
@@ -30,6 +32,15 @@ def _outputs(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
         if count > 1:
             yield "outputs", f"{count} outputs have the key {key!r}"
     for number, output in enumerate(spec.outputs):
+        if isinstance(output, SegmentationOutput | DetectionOutput):
+            kinds = output.segments if isinstance(output, SegmentationOutput) else output.findings
+            yield from _kinds(f"outputs.{number}", kinds)
+        if isinstance(output, DetectionOutput):
+            volume = spec.input.kind is InputKind.VOLUME
+            if (len(output.mode) == 6) != volume:
+                yield f"outputs.{number}.mode", f"{output.mode} is not of {spec.input.kind} images"
+            if output.frame != "image" and not volume:
+                yield f"outputs.{number}.frame", "only volumes have a frame in mm"
         if not isinstance(output, ClassificationOutput):
             continue
         codes = Counter((label.code.value, label.code.scheme) for label in output.labels)
@@ -41,6 +52,16 @@ def _outputs(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
             yield f"outputs.{number}.coverage", "set_key and coverage go together"
         elif output.coverage is not None and not 0 < output.coverage < 1:
             yield f"outputs.{number}.coverage", "it must lie between 0 and 1"
+
+
+def _kinds(where: str, kinds: Sequence[SegmentSpec]) -> Iterator[tuple[str, str]]:
+    for told, values in (
+        ("value", Counter(str(kind.value) for kind in kinds)),
+        ("name", Counter(kind.name for kind in kinds)),
+    ):
+        for value, count in values.items():
+            if count > 1:
+                yield where, f"{count} of its classes have the {told} {value!r}"
 
 
 def _summary(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
@@ -59,7 +80,8 @@ def _summary(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
 def _saliency(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
     if spec.saliency is None:
         return
-    keys = {o.key for o in spec.outputs if not isinstance(o, RegionOutput)}
+    explained = (ClassificationOutput, MeasurementOutput)
+    keys = {o.key for o in spec.outputs if isinstance(o, explained)}
     if spec.saliency.key not in keys:
         yield "saliency.key", f"{spec.saliency.key!r} is no classification or measurement"
     if spec.input.kind is InputKind.VOLUME:

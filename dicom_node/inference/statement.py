@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from string import Formatter
 
+from dicom_node.model.codes import CERTAINTY_OF_FINDING, VOLUME, Code
 from dicom_node.model.findings import (
     Classification,
     Finding,
@@ -12,7 +13,13 @@ from dicom_node.model.findings import (
     NotEvaluated,
     Subject,
 )
-from dicom_node.model.pipeline import MeasurementOutput, PipelineSpec
+from dicom_node.model.own_codes import NUMBER_FOUND
+from dicom_node.model.pipeline import (
+    DetectionOutput,
+    MeasurementOutput,
+    PipelineSpec,
+    SegmentationOutput,
+)
 
 
 class _Figure(float):
@@ -30,7 +37,16 @@ def fields_of(spec: PipelineSpec) -> frozenset[str]:
     for output in spec.outputs:
         if isinstance(output, MeasurementOutput):
             known |= {output.key, output.uncertainty_key or output.key}
-    return frozenset(known)
+    return frozenset(known | {field for _, field in _made_fields(spec)})
+
+
+def _made_fields(spec: PipelineSpec) -> Iterator[tuple[Code, str]]:
+    """Yield the fields of numbers that the engine makes, by what they are."""
+    for output in spec.outputs:
+        if isinstance(output, SegmentationOutput):
+            yield VOLUME, "volume"
+        elif isinstance(output, DetectionOutput):
+            yield CERTAINTY_OF_FINDING, "score"
 
 
 def unknown_fields(spec: PipelineSpec) -> list[str]:
@@ -55,7 +71,9 @@ def _sentence(spec: PipelineSpec, subject: Subject, findings: Iterable[Finding])
     name = subject.name[:1].upper() + subject.name[1:]
     fields: dict[str, str | float] = {"subject": name}
     outputs = {o.concept.code(): o for o in spec.outputs if isinstance(o, MeasurementOutput)}
+    made = dict(_made_fields(spec))
     said: list[str] = []
+    count = ""
     for item in findings:
         if isinstance(item, NotEvaluated):
             return f"{name}: not evaluated: {item.text.rstrip('. ')}."
@@ -68,7 +86,12 @@ def _sentence(spec: PipelineSpec, subject: Subject, findings: Iterable[Finding])
             fields.setdefault("set", ", ".join(item.labels[n].text for n in members))
             said.append(label)
         elif isinstance(item, Measurement):
+            if item.concept == NUMBER_FOUND:
+                count = f"{item.value:.0f} found"
+                continue
             said.append(f"{_Figure(item.value)} {item.unit.meaning}")
+            if item.concept in made:
+                fields[made[item.concept]] = _Figure(item.value)
             output = outputs.get(item.concept)
             if output is not None:
                 fields[output.key] = _Figure(item.value)
@@ -78,7 +101,7 @@ def _sentence(spec: PipelineSpec, subject: Subject, findings: Iterable[Finding])
     # a summary over subjects has not every field that a subject has, and may have a class more
     if named <= fields.keys() and ("label" in named or "label" not in fields):
         return spec.statement.format(**fields)
-    return f"{name}: {', '.join(said)}."
+    return f"{name}: {', '.join(said) or count}."
 
 
 def _percent(probability: float) -> str:

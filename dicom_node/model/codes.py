@@ -19,3 +19,10 @@ class Code:
 
     def __str__(self) -> str:
         return f'({self.value}, {self.scheme}, "{self.meaning}")'
+
+
+VOLUME: Final = Code("118565006", "SCT", "Volume")
+MILLILITER: Final = Code("mL", "UCUM", "milliliter")
+CERTAINTY_OF_FINDING: Final = Code("111012", "DCM", "Certainty of Finding")
+PERCENT: Final = Code("%", "UCUM", "Percent")
+NO_UNITS: Final = Code("1", "UCUM", "no units")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicom_node.model.instances import InstanceFacts
+from dicom_node.model.priority import Priority
 from dicom_node.model.targets import Rejection
 
 
@@ -62,6 +63,7 @@ class WantedJob:
         instances: Those it takes; when rejected, those that the routes matched.
         selection: How the pipeline's own selector judged the matched instances.
         rejection: Set when the selector takes none of them.
+        priority: The highest that its images or routes state.
     """
 
     pipeline: str
@@ -71,6 +73,7 @@ class WantedJob:
     reason: str
     selection: tuple[Group, ...] = ()
     rejection: Rejection | None = None
+    priority: Priority = Priority.ROUTINE
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Classification:
         coverage: The coverage that the set was made for, for example 0.9; None: no set.
         rule: The stated rule that the answer follows from ("BMD below 80 mg/cm3: ..."); then
             `probabilities` are 0 and 1 and no probabilities. "": the network's own answer.
+        calibrated: False: the probabilities are the network's, as they are.
     """
 
     subject: Subject
@@ -93,6 +94,7 @@ class Classification:
     prediction_set: tuple[int, ...] = ()
     coverage: float | None = None
     rule: str = ""
+    calibrated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +124,18 @@ class Region:
     """Where something is: a boolean mask on the source grid, [H, W] or [slices, H, W].
 
     A volume's slices stand in the order of `subject.images`.
+
+    Attributes:
+        category: What kind of thing it is; None: an anatomical structure.
+        marked: (left, top, width, height) in pixels and the image on which a detector's box is
+            drawn and told in the report; None: the mask is an outline, not a box.
     """
 
     subject: Subject
     label: Code
     mask: npt.NDArray[np.bool_]
+    category: Code | None = None
+    marked: tuple[tuple[float, float, float, float], ImageReference] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

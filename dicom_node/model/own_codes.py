@@ -31,6 +31,8 @@ CALIBRATED: Final = _own("calibrated", "Calibrated class probability")
 
 BELONGS_TO: Final = _own("belongs-to", "Measurement that this belongs to")
 
+NUMBER_FOUND: Final = _own("number-found", "Number of findings")
+
 SALIENCY: Final = _own("saliency", "Saliency of the image for the answer")
 
 REASON: Final = _own("not-eval-reason", "Reason why not evaluated")

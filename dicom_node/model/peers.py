@@ -95,14 +95,20 @@ class WebAuth(Strict):
         return self
 
 
-def _service_url(value: str) -> str:
+def is_web_address(value: str) -> bool:
+    """Tell whether a text is an address of the web, with a host."""
     try:
         parts = urlsplit(value)
         named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        named = False
-    if not named or not value.isascii() or not value.isprintable() or " " in value:
+        return False
+    return named and value.isascii() and value.isprintable() and " " not in value
+
+
+def _service_url(value: str) -> str:
+    if not is_web_address(value):
         raise ValueError(f"{value!r} is no address of a DICOMweb service (https://HOST/PATH)")
+    parts = urlsplit(value)
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL with a password does not belong here: use `auth`")
     if parts.query or parts.fragment:

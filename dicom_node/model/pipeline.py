@@ -39,11 +39,13 @@ class InputSelector(Strict):
     Attributes:
         when: Must hold for each instance taken.
         min_instances: Fewer than this in a series: not evaluated (volumes).
+        channels: The grey image is given to the bundle so many times, as channels.
     """
 
     kind: InputKind
     when: Conditions = Conditions()
     min_instances: int = 1
+    channels: int = Field(default=1, ge=1, le=16)
 
 
 class LabelSpec(Strict):
@@ -58,6 +60,12 @@ class ClassificationOutput(Strict):
     """`key` holds calibrated probabilities, [classes], in the order of `labels`.
 
     `set_key`, if given, holds the indices of the prediction set made for `coverage`.
+
+    Attributes:
+        activation: What makes probabilities of `key`, where postprocessing does not: then `key`
+            is commonly `network_output`, the network's output as it is.
+        temperature: `key` is divided by it before the activation (Guo et al., ICML 2017).
+        calibrated: False: the report does not call the probabilities calibrated.
     """
 
     type: Literal["classification"]
@@ -66,6 +74,9 @@ class ClassificationOutput(Strict):
     labels: list[LabelSpec]
     set_key: str | None = None
     coverage: float | None = None
+    activation: Literal["softmax", "sigmoid"] | None = None
+    temperature: float = Field(default=1.0, gt=0)
+    calibrated: bool = True
 
 
 class MeasurementOutput(Strict):
@@ -93,8 +104,60 @@ class RegionOutput(Strict):
     label: CodeSpec
 
 
+class SegmentSpec(Strict):
+    """One class of a segmentation or a detector.
+
+    Attributes:
+        value: Its number in the label map, or its channel; of a detector, its label.
+        name: What a person calls it; the subject of its findings.
+        label: What it is (Segmented Property Type, PS3.3 C.8.20.4).
+        category: What kind of thing that is (Segmented Property Category).
+    """
+
+    value: int = Field(ge=0)
+    name: str = Field(min_length=1, max_length=64)
+    label: CodeSpec
+    category: CodeSpec = CodeSpec(value="91723000", scheme="SCT", meaning="Anatomical Structure")
+
+
+class SegmentationOutput(Strict):
+    """`key` holds a label map, [1, ...], or a channel for each class, [classes, ...].
+
+    On the grid of the source, as MONAI's `Invertd` leaves it. Each segment becomes a subject with
+    its region and, in a volume, its volume in mL.
+    """
+
+    type: Literal["segmentation"]
+    key: str = "pred"
+    segments: list[SegmentSpec] = Field(min_length=1)
+
+
+class DetectionOutput(Strict):
+    """`key` holds boxes, [n, 4] or [n, 6]; each that is sure enough becomes a subject.
+
+    Attributes:
+        scores_key: Holds the score of each box, 0..1.
+        labels_key: Holds the label of each box.
+        mode: How a box is written, by MONAI's names (`monai.data.box_utils`).
+        frame: In what: pixels of the image that the network saw, or mm.
+        threshold: Boxes of a lower score are left out.
+        at_most: No more than so many boxes, the surest first.
+    """
+
+    type: Literal["detection"]
+    key: str = "box"
+    scores_key: str = "label_scores"
+    labels_key: str = "label"
+    findings: list[SegmentSpec] = Field(min_length=1)
+    mode: Literal["xyxy", "xyzxyz", "ccwh", "cccwhd", "xywh", "xyzwhd", "xxyy", "xxyyzz"]
+    frame: Literal["image", "ras", "lps"] = "image"
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    at_most: int = Field(default=20, ge=1)
+
+
 Output = Annotated[
-    ClassificationOutput | MeasurementOutput | RegionOutput, Field(discriminator="type")
+    ClassificationOutput | MeasurementOutput | RegionOutput | SegmentationOutput | DetectionOutput,
+    Field(discriminator="type"),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from dicom_node.model.conditions import Conditions, OneOrMore, Strict
+from dicom_node.model.priority import PriorityName
 
 
 class Route(Strict):
@@ -16,6 +17,7 @@ class Route(Strict):
         when: Conditions that one and the same instance must meet.
         run: Pipeline names.
         send_to: Peer names that get the reports.
+        priority: Its jobs are so urgent, whatever the images state.
         stop: When it matches, later routes are not looked at.
     """
 
@@ -23,4 +25,5 @@ class Route(Strict):
     when: Conditions = Conditions()
     run: OneOrMore
     send_to: OneOrMore
+    priority: PriorityName | None = None
     stop: bool = False

@@ -30,11 +30,13 @@ class HoldReason(StrEnum):
 
     CHANGED_PATIENT: images of it name another patient than those before. QUARANTINED: its jobs
     took down too many workers. IMAGES_PURGED: only a part of its images is there any more.
+    BY_PERSON: somebody put it aside.
     """
 
     CHANGED_PATIENT = "changed_patient"
     QUARANTINED = "quarantined"
     IMAGES_PURGED = "images_purged"
+    BY_PERSON = "by_person"
 
 
 class RetrievalState(StrEnum):

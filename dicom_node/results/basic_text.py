@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from highdicom.sr import CodedConcept
+from highdicom.sr import CodedConcept, RelationshipTypeValues, TextContentItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import BasicTextSRStorage
@@ -47,11 +47,36 @@ def _convert(parent: Dataset) -> None:
             item.ValueType = "TEXT"
             item.TextValue = number_in_words(item)
             del item.MeasuredValueSequence
+        if item.ValueType == "SCOORD":
+            children += _region_as_words(item)
+            continue
         _convert(item)
         children.append(item)
         if item.ValueType == "CODE":
             children += _without_properties(item)
     parent.ContentSequence = children
+
+
+def _region_as_words(region: Dataset) -> list[Dataset]:
+    """A region as a text and the image that it lies on: the class has no coordinates."""
+    words = TextContentItem(
+        CodedConcept.from_dataset(region.ConceptNameCodeSequence[0]),
+        region_in_words(region),
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    images = list(region.ContentSequence)
+    for image in images:
+        image.RelationshipType = "CONTAINS"
+    return [words, *images]
+
+
+def region_in_words(region: Dataset) -> str:
+    """The extent of an SCOORD in pixels, as "columns 10 to 42, rows 7 to 12.5"."""
+    values = [float(value) for value in region.GraphicData]
+    columns, rows = values[::2], values[1::2]
+    return (
+        f"columns {min(columns):.6g} to {max(columns):.6g}, rows {min(rows):.6g} to {max(rows):.6g}"
+    )
 
 
 def _without_properties(code: Dataset) -> list[Dataset]:
@@ -81,4 +106,15 @@ def number_in_words(item: Dataset) -> str:
         and child.ConceptNameCodeSequence[0].CodeValue != _METHOD
     ]
     extra = f" ({', '.join(about)})" if about else ""
-    return f"{float(value.NumericValue):.6g} {sign}{extra}"
+    return f"{_digits(float(value.NumericValue), sign)} {sign}{extra}"
+
+
+def _digits(value: float, sign: str) -> str:
+    """As many digits as a reader can use; the other forms of the SR hold them all."""
+    if sign != "%":
+        return f"{value:.6g}"
+    if 0 < value < 0.1:
+        return "less than 0.1"
+    if 99.9 < value < 100:
+        return "more than 99.9"
+    return f"{value:.1f}".removesuffix(".0")

@@ -177,8 +177,10 @@ def _document(dataset: Dataset, known: Known) -> Problems:
     if not groups:
         yield "there is no Measurement Group"
     for group in groups:
-        if by_template and _template(group) != "1501":
-            yield "a Measurement Group does not name TID 1501"
+        drawn = _named(group, ("111030", "DCM"))
+        wanted = "1410" if drawn else "1501"
+        if by_template and _template(group) != wanted:
+            yield f"a Measurement Group does not name TID {wanted}"
         yield from _children(group, tables.GROUP_CHILDREN, "a Measurement Group")
     yield from evidence(dataset, known)
     yield from predecessors(dataset)

@@ -7,8 +7,9 @@ prediction set and its coverage, the measurements, or why it was not evaluated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
     CodeContentItem,
@@ -16,10 +17,14 @@ from highdicom.sr import (
     ContentItem,
     ContentSequence,
     FindingSite,
+    GraphicTypeValues,
+    ImageRegion,
     MeasurementsAndQualitativeEvaluations,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
+    SourceImageForRegion,
     TextContentItem,
     TrackingIdentifier,
 )
@@ -32,6 +37,7 @@ from dicom_node.model.findings import (
     Algorithm,
     Classification,
     Finding,
+    ImageReference,
     Measurement,
     NotEvaluated,
     Region,
@@ -57,7 +63,10 @@ _MOD: Final = RelationshipTypeValues.HAS_CONCEPT_MOD
 _PROPERTY: Final = RelationshipTypeValues.HAS_PROPERTIES
 
 
-def measurement_groups(origin: Origin) -> list[MeasurementsAndQualitativeEvaluations]:
+Group = MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations
+
+
+def measurement_groups(origin: Origin) -> list[Group]:
     """One group per subject, in the order in which the findings name them.
 
     A subject with several classifications has a group for each, with the same Tracking Unique
@@ -109,9 +118,7 @@ def _one_question_each(items: Sequence[Finding]) -> list[list[Finding]]:
     return [first, *rest] if first else rest
 
 
-def _group(
-    origin: Origin, subject: Subject, items: Sequence[Finding], tracking_uid: str
-) -> MeasurementsAndQualitativeEvaluations:
+def _group(origin: Origin, subject: Subject, items: Sequence[Finding], tracking_uid: str) -> Group:
     measurements: list[NumericItem] = []
     evaluations: list[QualitativeEvaluation] = []
     texts: list[TextContentItem] = []
@@ -131,17 +138,40 @@ def _group(
             finding = concept(item.label)  # the masks themselves are not the SR's to carry
     if subject.side_source:
         texts.append(_text(concept(SIDE_SOURCE), subject.side_source))
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=tracking_uid, identifier=subject.name),
-        finding_type=finding,
-        algorithm_id=algorithm_identification(origin.findings.algorithm),
-        finding_sites=[_site(subject)],
-        measurements=measurements or None,
-        qualitative_evaluations=evaluations or None,
-        source_images=[_source(origin, image) for image in _images(subject)],
-    )
+    about: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(uid=tracking_uid, identifier=subject.name),
+        "finding_type": finding,
+        "algorithm_id": algorithm_identification(origin.findings.algorithm),
+        "finding_sites": [_site(subject)],
+        "measurements": measurements or None,
+        "qualitative_evaluations": evaluations or None,
+    }
+    marked = next((item.marked for item in items if isinstance(item, Region)), None)
+    group: Group
+    if marked is None:
+        images = [_source(origin, image) for image in _images(subject)]
+        group = MeasurementsAndQualitativeEvaluations(**about, source_images=images)
+    else:
+        region = _image_region(origin, *marked)
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(**about, referenced_region=region)
     group[0].ContentSequence.extend(texts)
     return group
+
+
+def _image_region(
+    origin: Origin, box: tuple[float, float, float, float], image: ImageReference
+) -> ImageRegion:
+    """Where a detector's box lies: a closed polyline on its image (TID 1410, PS3.3 C.18.6)."""
+    left, top, width, height = box
+    right, bottom = left + width, top + height
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    header = origin.sources.by_uid(image.sop_instance_uid)
+    source = SourceImageForRegion(
+        str(header.SOPClassUID),
+        image.sop_instance_uid,
+        referenced_frame_numbers=None if image.frame is None else [image.frame],
+    )
+    return ImageRegion(GraphicTypeValues.POLYLINE, np.array(corners, np.float64), source)
 
 
 def _site(subject: Subject) -> FindingSite:
@@ -185,19 +215,21 @@ def _answer(item: Classification) -> list[QualitativeEvaluation]:
 
 def _probabilities(item: Classification) -> list[NumericItem]:
     """Certainty of the answer, probability of each label, coverage of the set; in percent."""
-    numbers = [_percent(codes.DCM.CertaintyOfFinding, item.probabilities[item.predicted])]
-    for label, probability in zip(item.labels, item.probabilities, strict=True):
-        number = _percent(codes.DCM.Probability, probability)
+    numbers = [_percent(codes.DCM.CertaintyOfFinding, item, item.predicted)]
+    for index, label in enumerate(item.labels):
+        number = _percent(codes.DCM.Probability, item, index)
         which = CodeContentItem(concept(item.question), concept(label.code), _MOD)
-        number[0].ContentSequence.insert(0, which)
+        children = list(number[0].get("ContentSequence") or [])
+        number[0].ContentSequence = ContentSequence([which, *children])
         numbers.append(number)
     if item.coverage is not None:
         numbers.append(NumericItem(concept(COVERAGE), _round(100 * item.coverage), PERCENT))
     return numbers
 
 
-def _percent(name: PydicomCode, probability: float) -> NumericItem:
-    return NumericItem(name, _round(100 * probability), PERCENT, method=concept(CALIBRATED))
+def _percent(name: PydicomCode, item: Classification, index: int) -> NumericItem:
+    method = concept(CALIBRATED) if item.calibrated else None
+    return NumericItem(name, _round(100 * item.probabilities[index]), PERCENT, method=method)
 
 
 def _measurement(item: Measurement) -> list[NumericItem]:

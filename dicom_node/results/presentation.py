@@ -121,7 +121,8 @@ def _graphics(origin: Origin, image: ImageReference) -> Iterator[GraphicObject]:
             corners = [(0, 0), (width, 0), (width, height), (0, height), (0, 0)]
             yield _line(np.array([(left + x, top + y) for x, y in corners], np.float64))
         for item in items:
-            if isinstance(item, Region):
+            # of a detector's box in a radiograph the subject's own box is drawn
+            if isinstance(item, Region) and not (item.marked and subject.box):
                 for outline in _outlines(item).get(image.key, ()):
                     yield _line(outline)
 

@@ -100,7 +100,9 @@ def _segment(
     return SegmentDescription(
         segment_number=number,
         segment_label=subject.name[:64],
-        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_category=(
+            concept(region.category) if region.category else codes.SCT.AnatomicalStructure
+        ),
         segmented_property_type=concept(region.label),
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm_sequence(origin.findings.algorithm),

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
+from dicom_node.results.basic_text import region_in_words
+
 _GROUP = "125007"
 _MEASUREMENTS = "126010"
 _ROOT_WORDS = {"121071": "", "121106": "! "}
@@ -84,6 +86,8 @@ def _value(item: Dataset) -> str:
         return f"{float(measured.NumericValue):g} {unit}"
     if kind == "UIDREF":
         return str(item.UID)
+    if kind == "SCOORD":
+        return region_in_words(item)
     return str(item.TextValue) if kind == "TEXT" else kind.lower()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from dicom_node.model.conditions import Conditions
 from dicom_node.model.decisions import (
@@ -15,6 +16,7 @@ from dicom_node.model.decisions import (
 from dicom_node.model.instances import InstanceFacts
 from dicom_node.model.peers import Peer
 from dicom_node.model.pipeline import InputKind, PipelineSpec
+from dicom_node.model.priority import priority_of
 from dicom_node.model.routes import Route
 from dicom_node.routing.conditions import judge, reads
 from dicom_node.routing.reading import Readings
@@ -117,7 +119,7 @@ def _jobs(
         candidates = list(
             {item.sop_instance_uid: item for _, hits in asked for item in hits}.values()
         )
-        yield _job(
+        found = _job(
             name,
             pipelines[name],
             candidates,
@@ -125,6 +127,8 @@ def _jobs(
             send_to=tuple(dict.fromkeys(peer for route, _ in asked for peer in route.send_to)),
             groups=_groups(pipelines[name].input.when, candidates, peers, readings),
         )
+        urgency = priority_of(candidates, (route.priority for route, _ in asked))
+        yield replace(found, priority=urgency)
 
 
 def _job(

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from structlog.testing import capture_logs
 
 from dicom_node.errors import PipelineError
 from dicom_node.inference.bundles import find_bundles
+from dicom_node.inference.loaded import LoadedPipeline
 from dicom_node.inference.local import LocalExecutor
 from tests.factories import radiograph
 from tests.unit.inference import tiny_parts
@@ -96,12 +98,12 @@ def test_a_layer_that_is_not_there_is_told_at_loading(tmp_path: Path) -> None:
         executor(tmp_path).run("tiny", job(tmp_path / "in", [radiograph(spot(30, 90))]))
 
 
-def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+def test_a_pickle_of_more_than_tensors_is_never_loaded(tmp_path: Path) -> None:
     write_bundle(tmp_path)
     own = tmp_path / "own.pt"
-    torch.save(tiny_parts.weights(), own)
+    torch.save(tiny_parts.BrightSpot(), own)
     local = executor(tmp_path, weights={"tiny": own})
-    with pytest.raises(PipelineError, match="no safetensors file"):
+    with pytest.raises(PipelineError, match="a pickle of more than tensors"):
         local.run("tiny", job(tmp_path / "in", [radiograph(spot(30, 90))]))
 
 
@@ -115,3 +117,39 @@ def test_the_whole_machine_s_switches_are_set() -> None:
     LocalExecutor({}, device="cpu", threads=1)
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.get_num_threads() == 1
+
+
+def test_beyond_the_budget_the_pipeline_used_longest_ago_is_put_away(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        write_bundle(tmp_path, name)
+    bundles = find_bundles([tmp_path])
+    names = ("one", "two", "three")
+    made = job(tmp_path / "in", [radiograph(spot(30, 90))])
+    mine = {name: bundles[name] for name in names}
+    size = LoadedPipeline(bundles["one"], torch.device("cpu")).megabytes
+    local = LocalExecutor(mine, device="cpu", threads=1, model_memory_mb=2.5 * size)
+    with capture_logs() as logs:
+        for name in ("one", "two", "one", "three"):
+            assert local.run(name, made).findings.evaluated
+    away = [line["pipeline"] for line in logs if line["event"] == "pipeline_put_away"]
+    assert away == ["two"]
+    assert local.run("two", made).findings.evaluated
+
+
+def test_a_pipeline_larger_than_the_budget_stays_while_it_is_used(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    mine = {"tiny": find_bundles([tmp_path])["tiny"]}
+    local = LocalExecutor(mine, device="cpu", threads=1, model_memory_mb=1e-9)
+    made = job(tmp_path / "in", [radiograph(spot(30, 90))])
+    assert local.run("tiny", made).findings.evaluated
+
+
+def test_without_determinism_a_gpu_may_choose_its_algorithms() -> None:
+    LocalExecutor({}, device="cpu", threads=1, deterministic=False)
+    try:
+        assert torch.backends.cudnn.benchmark
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        LocalExecutor({}, device="cpu", threads=1)
+    assert not torch.backends.cudnn.benchmark
+    assert torch.are_deterministic_algorithms_enabled()

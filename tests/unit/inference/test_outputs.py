@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.errors import PipelineError
+from dicom_node.inference.grid import Grid
 from dicom_node.inference.naming import told_apart
 from dicom_node.inference.outputs import findings_of, summary_of
 from dicom_node.inference.statement import statement_of
@@ -30,6 +31,7 @@ from dicom_node.model.targets import Target
 from tests.unit.inference.tiny_bundles import CLASSIFIER, REGRESSION, VOLUME
 
 KNEE = Code("72696002", "SCT", "Knee")
+GRID = Grid(None, (ImageReference("1.2", "1.2.3.0", "1.2.4"),), None)
 IMAGE = ImageReference("1.2", "1.2.3", "1.2.4")
 
 
@@ -43,7 +45,8 @@ def spec(source: dict[str, Any], **changes: Any) -> PipelineSpec:
 
 
 def findings(source: dict[str, Any], data: dict[str, Any], **target: Any) -> list[Finding]:
-    return findings_of(spec(source), subject(), Target("right knee", **target), data, (40, 60))
+    place = Target("right knee", **target)
+    return findings_of(spec(source), subject(), place, data, (40, 60), GRID)
 
 
 def classified(data: dict[str, Any]) -> Classification:

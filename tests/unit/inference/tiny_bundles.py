@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from safetensors.torch import save_file
 
+from dicom_node.inference.trust import trust
 from tests.unit.inference import tiny_parts
 
 _HERE = tiny_parts.__name__
@@ -153,4 +154,5 @@ def write_bundle(
     digest = hashlib.sha256((home / "1.2.3.safetensors").read_bytes()).hexdigest()
     entry = {"version": "1.2.3", "file": "1.2.3.safetensors", "sha256": digest}
     (home / "manifest.yaml").write_text(yaml.safe_dump({name: entry}))
+    trust(bundle)
     return bundle

@@ -8,13 +8,16 @@ from io import BytesIO
 
 import highdicom as hd
 import pytest
+from highdicom.sr import Measurement
 from pydicom import Dataset, dcmread
+from pydicom.sr.codedict import codes
 
 from dicom_node.errors import ReportError
 from dicom_node.model.documents import DocumentClass
 from dicom_node.model.findings import Findings
 from dicom_node.model.predecessor import Predecessor
 from dicom_node.results import Report, build_report, check_object
+from dicom_node.results.basic_text import number_in_words
 from tests.unit.results import samples
 from tests.unit.results.test_replaces import referred
 
@@ -107,6 +110,15 @@ def test_a_probability_in_words_names_its_class() -> None:
     assert any(re.fullmatch(r"[\d.]+ % \(.*grade 2.*\)", text) for text in texts)
     containers = [i for i in (basic, *items(basic)) if i.ValueType == "CONTAINER"]
     assert {item.ContinuityOfContent for item in containers} == {"SEPARATE"}
+
+
+@pytest.mark.parametrize(
+    ("percent", "words"),
+    [(0, "0 %"), (0.0003, "less than 0.1 %"), (71.25, "71.2 %"), (99.9996, "more than 99.9 %")],
+)
+def test_a_probability_is_written_as_a_reader_needs_it(percent: float, words: str) -> None:
+    item = Measurement(codes.DCM.Probability, percent, codes.UCUM.Percent)[0]
+    assert number_in_words(item) == words
 
 
 def test_each_form_is_an_instance_of_its_own_and_always_the_same() -> None:
