@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APT_TEST := dcmtk dicom3tools openssl default-jdk-headless pixelmed-apps orthanc orthanc-dicomweb \
-  chromium fonts-dejavu-core nodejs npm
+  chromium fonts-dejavu-core nodejs npm postgresql systemd
 KEEP ?=
 IMAGES ?=
 
