@@ -12,7 +12,17 @@ import grimp
 PAGE: Final = Path(__file__).parents[1] / "docs" / "architecture.md"
 _BLOCK: Final = re.compile(r"```mermaid\n.*?```", re.DOTALL)
 _SHARED: Final = frozenset(
-    {"model", "errors", "clock", "logs", "requestor", "__init__", "__main__"}
+    {
+        "model",
+        "errors",
+        "clock",
+        "logs",
+        "requestor",
+        "secret",
+        "syslog",
+        "__init__",
+        "__main__",
+    }
 )
 """What nearly every package imports; arrows to it would hide the others."""
 

@@ -11,7 +11,20 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import __version__
-from dicom_node.cli import backfill, lifecycle, look, operate, pipelines, routes, sending
+from dicom_node.cli import (
+    alerting,
+    auditing,
+    backfill,
+    configuring,
+    database,
+    lifecycle,
+    look,
+    operate,
+    pipelines,
+    routes,
+    sending,
+    users,
+)
 from dicom_node.config import InvalidConfigError
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.logs import place_of
@@ -26,6 +39,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(pipelines.app, name="pipelines")
+app.add_typer(users.app, name="users")
+app.add_typer(alerting.app, name="alerts")
+app.add_typer(auditing.app, name="audit")
+app.add_typer(configuring.app, name="config")
+app.add_typer(database.app, name="database")
 
 for command in (
     *operate.COMMANDS,
@@ -34,6 +52,7 @@ for command in (
     *routes.COMMANDS,
     *sending.COMMANDS,
     *backfill.COMMANDS,
+    *configuring.COMMANDS,
 ):
     app.command()(command)
 

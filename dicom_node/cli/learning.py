@@ -52,7 +52,7 @@ def evaluate(
     from dicom_node.training.contract import Evaluation
     from dicom_node.training.entries import evaluator_of, extras
 
-    bundle = _bundle(name, config, weights)
+    bundle = bundle_of(name, config, weights)
     bundle.verify_weights()
     _use(threads)
     with _progress(f"evaluating {name}") as show, extras(f"evaluation of {name}"):
@@ -107,7 +107,7 @@ def train(
     from dicom_node.training.entries import settings_of, trainer_of
     from dicom_node.training.journal import Journal
 
-    bundle = _bundle(name, config, weights)
+    bundle = bundle_of(name, config, weights)
     settings = settings_of(bundle, set_ or [], seed)
     trainer = trainer_of(bundle)
     chosen = device_of(device)
@@ -150,7 +150,7 @@ def install(
     from dicom_node.demo.selftest import run_on_simulated_input
     from dicom_node.training import install as installing
 
-    checked, content = installing.check_weights(_bundle(name, config, None), file)
+    checked, content = installing.check_weights(bundle_of(name, config), file)
     folder = _folder(name, to, config)
     known = None if figures is None else installing.read_figures(figures, checked.weights_sha256)
     text = None if card is None else card.read_text(encoding="utf-8")
@@ -174,7 +174,12 @@ def bundles_of(config: str | None) -> Mapping[str, Bundle]:
     return roles.bundles_of(load_config(Path(config))) if config else find_bundles()
 
 
-def _bundle(name: str, config: str | None, weights: Path | None) -> Bundle:
+def bundle_of(name: str, config: str | None, weights: Path | None = None) -> Bundle:
+    """Return one of a node's pipelines, with other weights if they are given.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
     bundles = bundles_of(config)
     if name not in bundles:
         raise ConfigError(f"pipeline {name}", "there is none", f"known: {', '.join(bundles)}")

@@ -1,13 +1,11 @@
-"""`held`, `release`, `discard`, `rerun`, `resend`, `purge`: what a person decides about studies."""
+"""`held`, `hold`, `release`, `discard`, `rerun`, `resend`, `purge`: a person's decisions."""
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 from rich.text import Text
-from sqlalchemy import select
 
 from dicom_node.cli.options import (
     DEFAULT_CONFIG,
@@ -19,15 +17,12 @@ from dicom_node.cli.options import (
     known_peer,
     print_json,
     say,
+    user,
 )
 from dicom_node.clock import SystemClock
 from dicom_node.config import load_config
-from dicom_node.errors import NodeError
-from dicom_node.model.states import DeliveryState, JobState
-from dicom_node.store import audit, outbox, overview
-from dicom_node.store import held as holding
-from dicom_node.store import jobs as queue
-from dicom_node.store.tables import Delivery, Job, Report
+from dicom_node.serve import lifecycle
+from dicom_node.store import overview
 from dicom_node.terminal import Listing, Row, local_time
 
 StudyUid = Annotated[str, typer.Argument(help="The study, by its Study Instance UID.")]
@@ -53,17 +48,25 @@ def held(config: ConfigFile = DEFAULT_CONFIG, wide: Wide = False, as_json: AsJso
         console.print("no study is held")
 
 
+def hold(study: StudyUid, reason: Reason, config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Put a study aside: nothing of it is routed, run or sent until it is released.
+
+    Example: dicom-node hold 1.2.840.113619.2.55 --reason "wrong patient, the ward is asked"
+    """
+    with database_of(load_config(config)) as database, database.write() as session:
+        told = lifecycle.hold(session, study, SystemClock().now(), user(), reason)
+    say(told)
+
+
 def release(study: StudyUid, reason: Reason, config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Let a held study go on, with the images that are there.
 
     Example: dicom-node release 1.2.840.113619.2.55 --reason "same patient, name was corrected"
     """
     with database_of(load_config(config)) as database, database.write() as session:
-        row = holding.find(session, study)
-        again = holding.release(session, row, SystemClock().now(), _user(), reason)
-    say(f"released: study {study}")
-    for job in again:
-        say(f"queued again: job {job}")
+        told = lifecycle.release(session, study, SystemClock().now(), user(), reason)
+    for line in told:
+        say(line)
 
 
 def discard(study: StudyUid, reason: Reason, config: ConfigFile = DEFAULT_CONFIG) -> None:
@@ -74,9 +77,8 @@ def discard(study: StudyUid, reason: Reason, config: ConfigFile = DEFAULT_CONFIG
     Example: dicom-node discard 1.2.840.113619.2.55 --reason "test images of the service engineer"
     """
     with database_of(load_config(config)) as database, database.write() as session:
-        row = holding.find(session, study)
-        number = holding.discard(session, row, SystemClock().now(), _user(), reason)
-    say(f"discarded: study {study}; {number} jobs and deliveries given up")
+        told = lifecycle.discard(session, study, SystemClock().now(), user(), reason)
+    say(told)
 
 
 def rerun(
@@ -93,23 +95,9 @@ def rerun(
     Example: dicom-node rerun 1.2.840.113619.2.55 --reason "the model's answer is doubted"
     """
     with database_of(load_config(config)) as database, database.write() as session:
-        row = holding.find(session, study)
-        query = select(Job).where(Job.study_id == row.id, Job.superseded_by.is_(None))
-        if pipeline:
-            query = query.where(Job.pipeline == pipeline)
-        found = session.scalars(query.order_by(Job.id)).all()
-        if not found:
-            raise NodeError(
-                f"study {study}",
-                f"it has no job of {pipeline}" if pipeline else "it has no job",
-                f"`dicom-node retry --study {study}` routes it again",
-            )
-        now = SystemClock().now()
-        for job in found:
-            if job.state != JobState.QUEUED:
-                queue.retry(session, job, now, by=_user(), reason=reason)
-    for job in found:
-        say(f"queued again: job {job.id} ({job.pipeline})")
+        told = lifecycle.rerun(session, study, SystemClock().now(), user(), reason, pipeline)
+    for line in told:
+        say(line)
 
 
 def resend(
@@ -126,32 +114,9 @@ def resend(
     if peer is not None:
         known_peer(loaded, peer)
     with database_of(loaded) as database, database.write() as session:
-        row = holding.find(session, study)
-        query = (
-            select(Delivery)
-            .join(Delivery.report)
-            .join(Report.job)
-            .where(Job.study_id == row.id, Delivery.state != DeliveryState.SUPERSEDED)
-        )
-        if peer:
-            query = query.where(Delivery.peer == peer)
-        found = session.scalars(query.order_by(Delivery.id)).all()
-        there = [item for item in found if item.report.purged_at is None]
-        if not there:
-            raise NodeError(
-                f"study {study}",
-                "its reports were purged" if found else "no report of it was queued",
-                f"`dicom-node rerun {study}` makes them again, if its images are there",
-            )
-        now = SystemClock().now()
-        audit.record(
-            session, now, "resend_asked", study_uid=study, peer=peer, by=_user(), reason=reason
-        )
-        for item in there:
-            outbox.retry(session, item, now)
-        told = [f"{item.report.kind} of job {item.report.job_id} to {item.peer}" for item in there]
+        told = lifecycle.resend(session, study, SystemClock().now(), user(), reason, peer)
     for line in told:
-        say(f"queued again: {line}")
+        say(line)
 
 
 def purge(
@@ -186,11 +151,6 @@ def purge(
     console.print(Text(f"{len(gone)} items, {total} {verb}"))
 
 
-def _user() -> str:
-    """Who says so: the account that runs the command."""
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"user {os.getuid()}"
-
-
 def _size(number: int) -> str:
     value = float(number)
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -200,4 +160,4 @@ def _size(number: int) -> str:
     raise AssertionError
 
 
-COMMANDS = (held, release, discard, rerun, resend, purge)
+COMMANDS = (held, hold, release, discard, rerun, resend, purge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,7 @@ from dicom_node.cli.options import (
     AsJson,
     ConfigFile,
     Wide,
+    config_now,
     console,
     database_of,
     print_json,
@@ -20,10 +22,12 @@ from dicom_node.cli.options import (
 from dicom_node.clock import SystemClock
 from dicom_node.config import NodeConfig, load_config
 from dicom_node.errors import NodeError
+from dicom_node.model.alerts import Severity
 from dicom_node.model.states import JobState
+from dicom_node.serve import reloading
 from dicom_node.serve.disk import DiskLevel, DiskState, disk_state
 from dicom_node.serve.locks import holders
-from dicom_node.store import audit, overview
+from dicom_node.store import alerts, audit, figures, fitness, overview
 from dicom_node.store.tables import AuditEvent
 from dicom_node.terminal import (
     Listing,
@@ -54,12 +58,17 @@ def status(
 
     Example: dicom-node status 1.2.840.113619.2.55
     """
-    loaded = load_config(config)
+    loaded = config_now(config)
     with database_of(loaded) as database, database.read() as session:
         counts = overview.counts(session)
         refused = overview.refusals(session, SystemClock().now() - _REFUSALS_OF)
+        notices = reloading.notices(config, loaded, session)
         waiting = overview.held(session)
         suspects = overview.suspects(session)
+        unfit = fitness.unfit(session)
+        firing = alerts.alerts_firing(session)
+        channels = alerts.channel_lines(session)
+        counted = figures.figures(session, SystemClock().now()) if as_json and not study else None
         lines = overview.studies(session, limit, study)
         events = list(audit.events_of(session, study)) if study else []
     if study and not lines:
@@ -77,10 +86,15 @@ def status(
         print_json(
             {
                 "running": running,
+                "configuration": notices,
                 "spool": spool,
                 "disk": disk,
                 "held": waiting,
                 "suspects": suspects,
+                "disabled": unfit,
+                "alerts": firing,
+                "channels": channels,
+                "figures": _figures(counted),
                 "refusals": refused,
                 "counts": counts,
                 "studies": lines,
@@ -89,8 +103,14 @@ def status(
         )
         return
     if study is None:
-        for text in _needs_a_person(waiting, suspects):
+        for notice in notices:
+            console.print(Text(f"configuration: {notice}", style="red"))
+        for text in [*_alerts(firing, channels), *_needs_a_person(waiting, suspects)]:
             console.print(text)
+        for name, why in unfit.items():
+            line = f"pipeline {name} is disabled, its self-test differs: {why}"
+            fix = f"`dicom-node pipelines selftest {name}` when the cause is gone"
+            console.print(Text(f"{line}; {fix}", style="red"))
         for text in _summary(loaded, running, spool, disk, counts, refused):
             console.print(text)
     if lines:
@@ -122,6 +142,40 @@ def jobs(
         console.print(jobs_table(lines, wide=wide), crop=False)
     else:
         console.print("no job fits" if state or pipeline or study else "no jobs yet")
+
+
+def _alerts(firing: list[alerts.AlertLine], channels: list[alerts.ChannelLine]) -> list[Text]:
+    """What fires, and the channels that cannot tell it."""
+    lines = [
+        Text(
+            f"alert: {line.text} Since {local_time(line.since)}. {line.fix}",
+            style="red" if line.severity == Severity.CRITICAL else "yellow",
+        )
+        for line in firing
+    ]
+    lines += [
+        Text(
+            f"alert channel {line.channel}: {line.waiting} messages wait: {line.trouble}",
+            style="yellow",
+        )
+        for line in channels
+        if line.trouble
+    ]
+    return lines
+
+
+def _figures(counted: figures.Figures | None) -> dict[str, Any] | None:
+    """The figures as JSON has them: a pair of names as one key."""
+    if counted is None:
+        return None
+    return {
+        name: {
+            " ".join(key) if isinstance(key, tuple) else key: item for key, item in value.items()
+        }
+        if isinstance(value, dict)
+        else value
+        for name, value in asdict(counted).items()
+    }
 
 
 def _needs_a_person(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -22,9 +22,10 @@ from dicom_node.cli.options import (
 from dicom_node.clock import SystemClock
 from dicom_node.config import load_config
 from dicom_node.errors import ConfigError, NodeError
-from dicom_node.model.states import JobState, StudyState
-from dicom_node.store import index, outbox, overview
+from dicom_node.model.states import JobState
+from dicom_node.serve import lifecycle
 from dicom_node.store import jobs as queue
+from dicom_node.store import outbox, overview
 from dicom_node.store.tables import Job, Study
 from dicom_node.terminal import state_text
 
@@ -33,7 +34,7 @@ def serve(
     config: ConfigFile = DEFAULT_CONFIG,
     role: Annotated[
         str | None,
-        typer.Option(help="Run only this role here: receiver, coordinator or worker."),
+        typer.Option(help="Run only this role here: receiver, coordinator, worker or web."),
     ] = None,
 ) -> None:
     """Run the node.
@@ -42,8 +43,15 @@ def serve(
     """
     from dicom_node.serve import roles
 
-    status = roles.serve_role(config, role) if role else roles.serve(config)
-    raise typer.Exit(status)
+    if role is None:
+        raise typer.Exit(roles.serve(config))
+
+    def web(*given: Any) -> None:
+        from dicom_node.web.server import run_web
+
+        run_web(config, *given)
+
+    raise typer.Exit(roles.serve_role(config, role, {"web": web}))
 
 
 def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
@@ -107,7 +115,7 @@ def retry(
         if job is not None:
             again = [_retry_job(session, job)]
         elif study is not None:
-            again = [_route_again(session, study)]
+            again = [lifecycle.route_again(session, study, SystemClock().now())]
         else:
             again = [*(_failed_jobs(session) if failed else []), *_deliveries(session, peer)]
     for line in again:
@@ -141,24 +149,6 @@ def _deliveries(session: Session, peer: str | None) -> list[str]:
         outbox.retry(session, row, now)
         again.append(f"{row.report.kind} of job {row.report.job_id} to {row.peer}")
     return again
-
-
-def _route_again(session: Session, study_uid: str) -> str:
-    row = session.scalar(select(Study).where(Study.study_instance_uid == study_uid))
-    if row is None:
-        raise NodeError(f"study {study_uid}", "it is not in the index", "see `dicom-node status`")
-    if row.state != StudyState.SETTLED:
-        raise NodeError(
-            f"study {study_uid}", "images of it still come", "it is routed when it has settled"
-        )
-    if row.held_at is not None:
-        raise NodeError(
-            f"study {study_uid}",
-            f"it is held: {row.held_text}",
-            f"`dicom-node release {study_uid}` or `dicom-node discard {study_uid}`",
-        )
-    index.route_again(session, row, SystemClock().now())
-    return f"routing of study {study_uid}"
 
 
 COMMANDS = (serve, check, retry)

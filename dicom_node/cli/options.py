@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -13,8 +14,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from dicom_node.config import NodeConfig
+from dicom_node.config import InvalidConfigError, NodeConfig, load_config
 from dicom_node.errors import ConfigError, StoreError
+from dicom_node.serve.live import running_config
 from dicom_node.store.database import Database
 from dicom_node.terminal import NodeConsole
 
@@ -76,6 +78,26 @@ def database_of(config: NodeConfig) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+def user() -> str:
+    """Return who says so: the account that runs the command."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"user {os.getuid()}"
+
+
+def config_now(file: Path) -> NodeConfig:
+    """Return what the node runs with, also when the file has mistakes by now.
+
+    Raises:
+        ConfigError: The file cannot be used, and nothing is known to run with another.
+    """
+    try:
+        return load_config(file)
+    except InvalidConfigError:
+        running = running_config(file)
+        if running is None:
+            raise
+        return running
 
 
 def known_peer(config: NodeConfig, name: str) -> str:

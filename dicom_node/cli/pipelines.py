@@ -1,4 +1,8 @@
-"""`pipelines list` and `check`: which there are, and whether they run; the rest is in learning."""
+"""`pipelines list` and `check`: which there are, and whether they run.
+
+The other commands are in `bundles` (add, trust) , `engine` (selftest, tune) and
+`learning` (evaluate, train, install).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dicom_node.cli import learning
+from dicom_node.cli import bundles as adding
+from dicom_node.cli import engine, learning
 from dicom_node.cli.options import AsJson, console, print_json, say
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.inference.bundles import Bundle
@@ -15,7 +20,7 @@ from dicom_node.model.wording import in_words
 from dicom_node.terminal import Listing, Row
 
 app = typer.Typer(help="The pipelines of this node.", no_args_is_help=True)
-for command in learning.COMMANDS:
+for command in (*adding.COMMANDS, *engine.COMMANDS, *learning.COMMANDS):
     app.command()(command)
 
 
@@ -55,7 +60,7 @@ def check(
 
     Example: dicom-node pipelines check knee_kl_ensemble
     """
-    from dicom_node.demo.selftest import run_on_simulated_input
+    from dicom_node.demo.selftest import Probe, run_on_simulated_input
 
     bundles = learning.bundles_of(config)
     if name is not None and name not in bundles:
@@ -64,13 +69,16 @@ def check(
     for item in bundles.values() if name is None else [bundles[name]]:
         try:
             item.verify_weights()
-            seen = run_on_simulated_input(item)
+            with Probe() as probe:
+                seen = run_on_simulated_input(item)
         except NodeError as error:
             wrong.append(item.name)
             say(f"{item.name} {item.version}: {error.why}", mark="fail", style="red")
             say(f"      fix: {error.fix}")
         else:
             say(f"{item.name} {item.version}: {seen}", mark="ok  ", style="green")
+            for line in (*probe.lines(), *_own_parts(item)):
+                say(f"      {line}")
     if wrong:
         raise NodeError(
             f"{len(wrong)} of the pipelines",
@@ -79,8 +87,24 @@ def check(
         )
 
 
+def _own_parts(bundle: Bundle) -> list[str]:
+    """Say of a site's own bundle which of its keys are used, and what it is trusted with."""
+    from dicom_node.inference.bundles import BUILT_IN
+    from dicom_node.inference.inspection import inspect
+
+    if bundle.folder.parent == BUILT_IN:
+        return []
+    seen = inspect(bundle)
+    lines = [f"keys used: {', '.join(seen.used)}"]
+    if seen.ignored:
+        lines.append(f"keys left to MONAI's own runner: {', '.join(seen.ignored)}")
+    return lines + [f"trusted with: {place}" for place in seen.code]
+
+
 def _row(bundle: Bundle) -> Row:
     weights = Text(bundle.weights_sha256[:12] or "none yet")
+    if bundle.unfilled:
+        weights.append(" dicom.yaml not filled in", style="red")
     if bundle.demonstration:
         weights.append(" demonstration", style="yellow")
     selector = bundle.spec.input

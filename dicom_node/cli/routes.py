@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from pydicom import dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 from rich.console import Console
 from rich.markup import escape
@@ -22,20 +17,9 @@ from dicom_node.config import NodeConfig
 from dicom_node.delivery.folder import files_in
 from dicom_node.errors import NodeError
 from dicom_node.model.identifiers import is_valid_uid
-from dicom_node.model.instances import InstanceFacts, facts_of
+from dicom_node.model.instances import InstanceFacts
+from dicom_node.serve.trying import read_facts
 
-_UNREADABLE: Final = (
-    InvalidDicomError,
-    BytesLengthException,
-    OSError,
-    EOFError,
-    ValueError,
-    NotImplementedError,
-    AttributeError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom raises for a file whose header is cut off or garbled."""
 _SLOW: Final = 200
 """Files; more take a few seconds to read."""
 _COLOURS: Final = (
@@ -97,7 +81,7 @@ def _studies(what: str, config: NodeConfig, sender: str) -> dict[str, list[Insta
     studies: dict[str, list[InstanceFacts]] = {}
     unread = 0
     for file in _progress(_files(path)):
-        facts = _facts(file, sender)
+        facts = read_facts(file, sender)
         if facts is None:
             unread += 1
         elif facts.sop_class_uid != MediaStorageDirectoryStorage:
@@ -130,17 +114,6 @@ def _progress(files: list[Path]) -> Iterable[Path]:
     if len(files) < _SLOW or not terminal.is_terminal:
         return files
     return track(files, "reading headers", console=terminal, transient=True)
-
-
-def _facts(file: Path, sender: str) -> InstanceFacts | None:
-    with warnings.catch_warnings():
-        # pydicom's warnings may quote values, and those may be the patient's
-        warnings.simplefilter("ignore")
-        try:
-            header = dcmread(file, stop_before_pixels=True)
-            return facts_of(header, str(header.file_meta.TransferSyntaxUID), sender)
-        except _UNREADABLE:
-            return None
 
 
 def _indexed(study_uid: str, config: NodeConfig) -> list[InstanceFacts]:

@@ -13,6 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dicom_node.config.schema import NodeConfig, TlsSection
+from dicom_node.config.watching import CHANNEL_KINDS, AuditSection, RuleSection, file_keys
+from dicom_node.config.web import OidcSection, WebSection, WebTlsSection
 from dicom_node.errors import ConfigError
 from dicom_node.model.conditions import Conditions, Range, Test
 from dicom_node.model.peers import PEER_KINDS, AnyPeer, Peer, PeerTls, WebAuth, WebPeer
@@ -22,6 +24,7 @@ KeyPath = tuple[str | int, ...]
 _PASSWORD: Final = re.compile(r"//[^/@\s]*@")
 """What stands before the host of a URL."""
 Section = TypeVar("Section", bound=BaseModel)
+_WEB_SECTIONS: Final[dict[str, type[BaseModel]]] = {"tls": WebTlsSection, "oidc": OidcSection}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,17 @@ def load_config(file: Path, known_pipelines: Iterable[str] | None = None) -> Nod
         InvalidConfigError: The file has mistakes; all of them are in `problems`.
         ConfigError: The file cannot be read.
     """
+    return config_of_text(read_text(file), file, known_pipelines)
+
+
+def read_text(file: Path) -> str:
+    """Read the text of a `node.yaml`.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
             str(file), "there is no such file", "name another with --config, or write one"
@@ -69,6 +81,19 @@ def load_config(file: Path, known_pipelines: Iterable[str] | None = None) -> Nod
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(str(file), str(reason), "make it a readable UTF-8 file") from None
+
+
+def config_of_text(
+    text: str, file: Path, known_pipelines: Iterable[str] | None = None
+) -> NodeConfig:
+    """Check the text of a `node.yaml` that need not be in its file yet.
+
+    Args:
+        file: Where it belongs; mistakes are told with its name.
+
+    Raises:
+        InvalidConfigError: The text has mistakes; all of them are in `problems`.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         lines = _Lines(root)
@@ -148,6 +173,9 @@ def _problem(file: Path, lines: _Lines, data: dict[str, Any], item: Any) -> Prob
         # pydantic puts the kind of the peer behind its name
         peer = PEER_KINDS[str(path[2])]
         path = (*path[:2], *path[3:])
+    elif path[:2] == ("alerts", "channels") and len(path) > 3:
+        peer = CHANNEL_KINDS[str(path[3])]
+        path = (*path[:3], *path[4:])
     key = _dotted(path) or "node.yaml"
     kind, value = item["type"], item.get("input")
     if kind == "extra_forbidden":
@@ -182,10 +210,13 @@ def _fix_for(kind: str, item: Any) -> str:
 
 
 def _fields_at(path: KeyPath, peer: type[BaseModel]) -> Iterable[str]:
-    """Names of the keys that the schema knows at a key path, given the kind of a peer."""
+    """Names of the keys that the schema knows at a key path, by the kind of a peer or channel."""
     section: type[BaseModel] = NodeConfig
     known: dict[str, type[BaseModel]] = {
         "peers": peer,
+        "channels": peer,
+        "rules": RuleSection,
+        "audit": AuditSection,
         "routes": Route,
         "when": Conditions,
         "attributes": Test,
@@ -196,7 +227,9 @@ def _fields_at(path: KeyPath, peer: type[BaseModel]) -> Iterable[str]:
         if isinstance(part, str):
             field = section.model_fields.get(part)
             kind = field.annotation if field else None
-            if part == "tls":
+            if path[0] == "web":
+                section = _WEB_SECTIONS.get(part, WebSection)
+            elif part == "tls":
                 section = PeerTls if path[0] == "peers" else TlsSection
             elif part == "auth" and path[0] == "peers":
                 section = WebAuth
@@ -270,10 +303,25 @@ def _absolute(config: NodeConfig, base: Path) -> NodeConfig:
     tls = config.receive.tls
     if tls is not None:
         tls = files_moved(tls, "certificate", "key", "client_ca")
+    channels = {
+        name: files_moved(channel, *file_keys(channel))
+        for name, channel in config.alerts.channels.items()
+    }
+    audit = config.audit and files_moved(config.audit, *file_keys(config.audit))
+    web = config.web
+    if web is not None:
+        changed = {
+            "tls": files_moved(web.tls, "certificate", "key") if web.tls else None,
+            "oidc": files_moved(web.oidc, "client_secret_file") if web.oidc else None,
+        }
+        web = web.model_copy(update=changed)
     return config.model_copy(
         update={
             "peers": {name: peer_moved(peer) for name, peer in config.peers.items()},
             "receive": config.receive.model_copy(update={"tls": tls}),
+            "alerts": config.alerts.model_copy(update={"channels": channels}),
+            "audit": audit,
+            "web": web,
             "node": config.node.model_copy(update={"data_dir": moved(config.node.data_dir)}),
             "pipelines_path": [moved(path) for path in config.pipelines_path],
             "pipelines": {

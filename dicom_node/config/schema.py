@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from dicom_node.config.watching import AlertsSection, AuditSection
+from dicom_node.config.web import WebSection
 from dicom_node.model.conditions import OneOrMore, Strict
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.model.peers import AETitle, AnyPeer, Peer
 from dicom_node.model.routes import Route
 
+DATABASE_URL: Final = "DICOM_NODE_DATABASE_URL"
+"""Environment variable with the database's URL, for a node.yaml that names none."""
+
 
 def _several(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _there(value: object) -> object:
+    """A section that is named and left empty is there, with its defaults."""
+    return {} if value is None else value
 
 
 def _uid(value: str) -> str:
@@ -30,7 +41,7 @@ class NodeSection(Strict):
         ae_title: Our AE title, or several; the first one signs what we send.
         host: Address to listen on; 0.0.0.0 is every interface.
         data_dir: Spool, reports and, by default, the database.
-        database_url: SQLAlchemy URL; default: SQLite (WAL) in data_dir.
+        database_url: SQLAlchemy URL; default: `DATABASE_URL`, or SQLite (WAL) in data_dir.
         min_free_mb: Refuse images (status 0xA700) when the disk has less free than this.
         warn_free_mb: Say so in log and status when it has less than this; default: twice
             `min_free_mb`.
@@ -139,7 +150,8 @@ class InferenceSection(Strict):
     """Where pipelines run.
 
     Attributes:
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:0" …
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:0" …; of several each worker
+            takes the next one.
         workers: Worker processes; each loads every pipeline.
         threads: CPU threads of each worker; 0: all cores, shared among the workers.
         attempts: Tries before a job that raises is failed.
@@ -150,9 +162,15 @@ class InferenceSection(Strict):
         cpu_fallback: A job that the GPU's memory cannot hold runs on the CPU.
         quarantine_after: A study whose jobs took down so many workers is held; 0: never.
         report_failures: A job that fails for good sends "processing failed" in place of a result.
+        batch: So many waiting radiographs of one pipeline a worker takes at once.
+        model_memory_mb: Weights that stay loaded in each worker; beyond it the pipeline that was
+            used longest ago is put away until its next job; 0: all stay.
+        deterministic: False lets a GPU choose its algorithms by speed.
+        selftest: A worker runs each pipeline's golden input at its start; one that makes other
+            findings of it than it should gets no jobs.
     """
 
-    device: str = "auto"
+    device: Annotated[list[str], BeforeValidator(_several), Field(min_length=1)] = ["auto"]
     workers: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=0, ge=0)
     attempts: int = Field(default=2, ge=1)
@@ -162,6 +180,13 @@ class InferenceSection(Strict):
     cpu_fallback: bool = True
     quarantine_after: int = Field(default=3, ge=0)
     report_failures: bool = False
+    batch: int = Field(default=8, ge=1)
+    model_memory_mb: int = Field(default=0, ge=0)
+    deterministic: bool = True
+    selftest: bool = True
+
+    def threads_of_worker(self) -> int:
+        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
 
 
 class PipelineSection(Strict):
@@ -217,6 +242,7 @@ class NodeConfig(Strict):
     Attributes:
         accept_from: Names of the peers that may send to us, or "anyone" (an explicit word).
         pipelines_path: Folders with a site's own pipelines, looked at before the built-in ones.
+        web: The dashboard; without the section there is none.
     """
 
     node: NodeSection
@@ -228,6 +254,9 @@ class NodeConfig(Strict):
     inference: InferenceSection = InferenceSection()
     studies: StudiesSection = StudiesSection()
     retention: RetentionSection = RetentionSection()
+    alerts: AlertsSection = AlertsSection()
+    audit: AuditSection | None = None
+    web: Annotated[WebSection | None, BeforeValidator(_there)] = None
     pipelines: dict[str, PipelineSection] = Field(default_factory=dict)
     pipelines_path: list[Path] = Field(default_factory=list)
     routes: list[Route] = Field(default_factory=list)
@@ -250,11 +279,18 @@ class NodeConfig(Strict):
 
     @property
     def database_url(self) -> str:
-        return self.node.database_url or f"sqlite:///{self.node.data_dir / 'node.sqlite3'}"
+        """Of the file, of the environment, or of SQLite in the data folder."""
+        here = f"sqlite:///{self.node.data_dir / 'node.sqlite3'}"
+        return self.node.database_url or os.environ.get(DATABASE_URL) or here
 
     @property
     def spool_dir(self) -> Path:
         return self.node.data_dir / "spool"
+
+    @property
+    def tuning_dir(self) -> Path:
+        """Where `pipelines tune` leaves its choices for the workers."""
+        return self.node.data_dir / "tuning"
 
     @property
     def reports_dir(self) -> Path:

@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import VerificationPresentationContexts, build_context
 
 from dicom_node.delivery.answers import Answer, Outgoing, Verdict, status_text, verdict_of
+from dicom_node.delivery.comments import without_patient
 from dicom_node.delivery.transcode import UNCOMPRESSED, can_be_uncompressed, uncompress
 from dicom_node.errors import AssociationError
 from dicom_node.model.peers import Peer
@@ -158,7 +159,8 @@ def _store_form(association: Association, item: Outgoing, accepted: set[str]) ->
     code = status.get("Status")
     if code is None:
         return Answer(item.id, Verdict.TRY_AGAIN, status_text(None))
-    text = status_text(code, str(status.get("ErrorComment") or ""))
+    comment = without_patient(str(status.get("ErrorComment") or ""), dataset)
+    text = status_text(code, comment)
     return Answer(item.id, verdict_of(code), text)
 
 

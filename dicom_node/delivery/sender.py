@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from dicom_node.model.documents import DocumentClass
 from dicom_node.store import outbox
 from dicom_node.store.database import Database
 from dicom_node.store.tables import Delivery
+from dicom_node.store.wake import Polling, Wake
 
 _log = structlog.get_logger()
 
@@ -107,7 +108,7 @@ class PeerSender:
             sop_instance_uid=delivery.report.sop_instance_uid,
             answer=text,
         )
-        with self._database.write() as session:
+        with self._database.write(alone=False) as session:
             if answer.verdict is Verdict.SENT:
                 ask = self._asker is not None
                 sent_as = other["sop_instance_uid"] if other else None
@@ -130,7 +131,7 @@ class PeerSender:
         jitter = self._retry.jitter()
         retry = replace(self._retry, jitter=lambda: jitter)
         given_up = 0
-        with self._database.write() as session:
+        with self._database.write(alone=False) as session:
             for delivery in deliveries:
                 again = retry.next_attempt(delivery.attempts + 1, delivery.queued_at, now)
                 if again is None:
@@ -155,13 +156,19 @@ def _alternative(delivery: Delivery, answer: Answer) -> dict[str, str] | None:
 
 
 class Outbox:
-    """Runs one thread per peer until it is stopped."""
+    """Runs one thread per peer until it is stopped.
 
-    def __init__(self, senders: Sequence[PeerSender], idle: timedelta) -> None:
+    Args:
+        wake: Returns what one sender waits on when nothing is due.
+    """
+
+    def __init__(
+        self, senders: Sequence[PeerSender], idle: timedelta, wake: Callable[[], Wake] = Polling
+    ) -> None:
         self._idle = idle.total_seconds()
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(sender,), name=f"sender-{sender.name}")
+            threading.Thread(target=self._run, args=(sender, wake()), name=f"sender-{sender.name}")
             for sender in senders
         ]
 
@@ -180,7 +187,7 @@ class Outbox:
         """False when a sender has died: the process should end, to be restarted."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def _run(self, sender: PeerSender) -> None:
+    def _run(self, sender: PeerSender, wake: Wake) -> None:
         failures = 0
         while not self._stop.is_set():
             try:
@@ -192,4 +199,4 @@ class Outbox:
                 continue
             failures = 0
             if not worked:
-                self._stop.wait(self._idle)
+                wake.wait(self._stop, self._idle)

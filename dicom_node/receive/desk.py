@@ -49,6 +49,10 @@ class Desk:
         self._on_event = on_event
         self._clock = clock
 
+    def change(self, settings: ReceiverSettings) -> None:
+        """Let in, from now on, whom other settings let in; who is in stays in."""
+        self._door.change(settings)
+
     @property
     def associations(self) -> int:
         """The number of associations that are in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,12 +53,16 @@ class Door:
     """Decides about each association, and counts those that are in. Safe for threads."""
 
     def __init__(self, settings: ReceiverSettings) -> None:
-        self._settings = settings
-        self._hosts: dict[str, list[str]] = {}
-        for peer in settings.peers.values():
-            self._hosts.setdefault(peer.ae_title, []).append(peer.host)
         self._inside: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.change(settings)
+
+    def change(self, settings: ReceiverSettings) -> None:
+        """Decide by other settings from now on; who is in stays in."""
+        hosts: dict[str, list[str]] = {}
+        for peer in settings.peers.values():
+            hosts.setdefault(peer.ae_title, []).append(peer.host)
+        self._rules = (settings, hosts)
 
     @property
     def inside(self) -> int:
@@ -67,10 +72,10 @@ class Door:
 
     def enter(self, caller: Caller) -> Rejection | None:
         """Let an association in, to be followed by `leave`; or say why not."""
-        rejection = self._unknown(caller)
+        settings, hosts = self._rules
+        rejection = _unknown(caller, settings, hosts)
         if rejection is not None:
             return rejection
-        settings = self._settings
         with self._lock:
             if self._inside.total() >= settings.max_associations:
                 return _busy(
@@ -93,34 +98,36 @@ class Door:
             if self._inside[caller.calling_ae] <= 0:
                 del self._inside[caller.calling_ae]
 
-    def _unknown(self, caller: Caller) -> Rejection | None:
-        settings = self._settings
-        if caller.called_ae not in settings.ae_titles:
-            titles = ", ".join(settings.ae_titles)
-            return Rejection(
-                _PERMANENT,
-                _SERVICE_USER,
-                _CALLED_NOT_RECOGNISED,
-                f"called AE title not recognised (we are called {titles}; correct the sender)",
-            )
-        if caller.calling_ae in settings.certified_peers and not caller.certified:
-            return _unrecognised(
-                "this calling AE title is let in only by TLS with its client certificate"
-            )
-        if settings.promiscuous:
-            return None
-        hosts = self._hosts.get(caller.calling_ae)
-        if hosts is None:
-            blank = "" if caller.calling_ae else ": it is blank"
-            return _unrecognised(
-                f"calling AE title not recognised{blank} (add it to `peers` and `accept_from`)"
-            )
-        if settings.check_addresses and not _is_one_of(caller.address, hosts):
-            return _unrecognised(
-                "the calling AE title is known, but not from this address "
-                "(correct its `host` in `peers`)"
-            )
+
+def _unknown(
+    caller: Caller, settings: ReceiverSettings, hosts: Mapping[str, list[str]]
+) -> Rejection | None:
+    if caller.called_ae not in settings.ae_titles:
+        titles = ", ".join(settings.ae_titles)
+        return Rejection(
+            _PERMANENT,
+            _SERVICE_USER,
+            _CALLED_NOT_RECOGNISED,
+            f"called AE title not recognised (we are called {titles}; correct the sender)",
+        )
+    if caller.calling_ae in settings.certified_peers and not caller.certified:
+        return _unrecognised(
+            "this calling AE title is let in only by TLS with its client certificate"
+        )
+    if settings.promiscuous:
         return None
+    known = hosts.get(caller.calling_ae)
+    if known is None:
+        blank = "" if caller.calling_ae else ": it is blank"
+        return _unrecognised(
+            f"calling AE title not recognised{blank} (add it to `peers` and `accept_from`)"
+        )
+    if settings.check_addresses and not _is_one_of(caller.address, known):
+        return _unrecognised(
+            "the calling AE title is known, but not from this address "
+            "(correct its `host` in `peers`)"
+        )
+    return None
 
 
 def _unrecognised(reason: str) -> Rejection:

@@ -106,6 +106,13 @@ class Receiver:
             self.stop()
             raise
 
+    def change(self, settings: ReceiverSettings) -> None:
+        """Let in, from now on, whom other settings let in; associations go on as they are.
+
+        How we listen and what we take stays as it was at the start.
+        """
+        self._desk.change(settings)
+
     def stop(self) -> None:
         """Stop listening; images in hand are finished, then the associations are ended."""
         servers, self._servers = self._servers, []

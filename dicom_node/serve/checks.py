@@ -101,8 +101,10 @@ def _disk(config: NodeConfig) -> Check:
 def _database(config: NodeConfig) -> Check:
     """Say which revision the tables have; bringing them up to date is left to `serve`."""
     database = Database(config.database_url)
-    kind = "SQLite" if database.is_sqlite else "server"
+    kind = "SQLite"
     try:
+        if database.is_postgres:
+            kind = f"PostgreSQL {database.server_version()}"
         if database.file is not None and not database.file.exists():
             return Check("database", Level.OK, f"{kind}, made at the first start")
         current, needed = database.check_revision()
@@ -180,8 +182,8 @@ def _pynetdicom() -> Check:
 def _device(config: NodeConfig) -> Check:
     import torch
 
-    wanted = config.inference.device
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    wanted = ", ".join(config.inference.device)
+    if "cuda" in wanted and not torch.cuda.is_available():
         return Check(
             "device",
             Level.FAIL,

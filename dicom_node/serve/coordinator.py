@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -40,19 +40,26 @@ from dicom_node.serve.limits import time_limits
 from dicom_node.serve.locks import holders, worker_name
 from dicom_node.serve.recurring import Recurring
 from dicom_node.serve.retention import Retention
+from dicom_node.serve.watching import Watching
 from dicom_node.store import audit, held, index, jobs, losses, outbox, withheld
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import NewJob
 from dicom_node.store.losses import LossPolicy
 from dicom_node.store.spool import Spool
 from dicom_node.store.tables import Study
+from dicom_node.store.wake import Polling, Wake
 from dicom_node.studies.indexing import Indexer
 
 _log = structlog.get_logger()
 
 
 class Coordinator:
-    """Moves studies from the spool to the queue of jobs, and reports to their peers."""
+    """Moves studies from the spool to the queue of jobs, and reports to their peers.
+
+    Args:
+        started: Since when senders could come; None: from now on.
+        wake: Returns what a sender of reports waits on.
+    """
 
     def __init__(
         self,
@@ -61,13 +68,16 @@ class Coordinator:
         database: Database,
         spool: Spool,
         clock: Clock,
+        *,
+        started: datetime | None = None,
+        wake: Callable[[], Wake] = Polling,
     ) -> None:
         self._config = config
         self._bundles = bundles
         self._specs = {name: bundle.spec for name, bundle in bundles.items()}
         self._database = database
         self._clock = clock
-        self._started = clock.now()
+        self._started = started or clock.now()
         self._indexer = Indexer(
             database,
             spool,
@@ -80,6 +90,7 @@ class Coordinator:
         )
         self._disk = DiskWatch(config, database, clock)
         self._retention = Retention(config, database, clock)
+        self._watching = Watching(config, database, clock)
         self._completeness = completeness_of(config, database, clock)
         self._commitments = CommitmentDesk(
             config, database, self._indexer.index_waiting, self._retry(), clock
@@ -89,7 +100,9 @@ class Coordinator:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._outbox = Outbox(
-            [self._sender(name) for name in self._receivers_of_reports()], timedelta(seconds=0.5)
+            [self._sender(name) for name in self._receivers_of_reports()],
+            timedelta(seconds=0.5),
+            wake,
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -105,6 +118,7 @@ class Coordinator:
         self._every(0.5, self._commitments.verify_commitments)
         self._every(0.5, self._commitments.report_commitments)
         self._scheduler.start()
+        self._watching.start()
         self._outbox.start()
         try:
             while not stop.wait(0.5):
@@ -114,6 +128,7 @@ class Coordinator:
                     )
         finally:
             self._scheduler.shutdown(wait=True)
+            self._watching.stop()
             self._outbox.stop()
 
     def settle_and_route(self) -> None:
@@ -232,6 +247,8 @@ class Coordinator:
                     peers=wanted.peers,
                     reason=wanted.reason,
                     rejection=asdict(wanted.rejection) if wanted.rejection else None,
+                    priority=wanted.priority,
+                    sender=wanted.instances[0].sender if wanted.instances else "",
                 ),
                 now,
             )

@@ -14,9 +14,10 @@ import structlog
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.serve.disk import DiskLevel, disk_state
-from dicom_node.store import retention
+from dicom_node.store import chain, retention
 from dicom_node.store.database import Database
 from dicom_node.store.retention import Finished, Kept, Rules
+from dicom_node.store.watch_tables import REPOSITORY, AuditMark
 
 _log = structlog.get_logger()
 
@@ -57,8 +58,12 @@ class Retention:
         ]
         days = self._config.retention.records_days
         if days is not None:
+            now = self._clock.now()
             with self._database.write() as session:
-                retention.forget_events(session, self._clock.now() - timedelta(days=days))
+                # what the audit repository has not got yet stays until it has
+                mark = session.get(AuditMark, REPOSITORY) if self._config.audit else None
+                up_to = mark.position if mark is not None else None
+                chain.forget(session, now - timedelta(days=days), now, up_to=up_to)
         _tell(gone)
         return gone
 

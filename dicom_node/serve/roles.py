@@ -7,16 +7,18 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from dicom_node.clock import SystemClock
-from dicom_node.config import NodeConfig, load_config
+from dicom_node.config import NodeConfig, read_text
 from dicom_node.errors import ConfigError, NodeError, StoreError
-from dicom_node.inference.bundles import Bundle, find_bundles
+from dicom_node.inference.bundles import Bundle
 from dicom_node.logs import error_facts, set_up_logging
 from dicom_node.serve.limits import (
     LoadingMark,
@@ -26,7 +28,17 @@ from dicom_node.serve.limits import (
     time_limit,
     time_limits,
 )
+from dicom_node.serve.live import (
+    CONFIGURATION,
+    Live,
+    Loaded,
+    bundles_of,
+    load_text,
+    on_hangup,
+)
 from dicom_node.serve.locks import Hold, hold, hold_numbered, holders, worker_name
+from dicom_node.serve.presence import told_in_audit_trail
+from dicom_node.serve.reloading import Reloader, load_for_role
 from dicom_node.serve.supervisor import (
     CHILD,
     LAST_STATUS,
@@ -37,19 +49,21 @@ from dicom_node.serve.supervisor import (
 )
 from dicom_node.store.database import Database
 from dicom_node.store.spool import Spool
+from dicom_node.store.wake import Topic, Wake, bell_of, woken
+
+if TYPE_CHECKING:
+    from dicom_node.serve.products import Executor
+    from dicom_node.serve.worker import Worker
+
+__all__ = ["ROLES", "bundles_of", "load_all", "serve", "serve_role"]
 
 _log = structlog.get_logger()
 
+RunRole = Callable[[Live, Database], None]
+"""Runs a role until its `Live` stops."""
+
 _OTHER_DESCRIPTORS: Final = 256
 """Of a receiver, beside its connections: files made in advance, the database, the log."""
-
-
-def bundles_of(config: NodeConfig) -> Mapping[str, Bundle]:
-    """Find the pipelines that a configuration may run, a site's own weights put in."""
-    weights = {
-        name: section.weights for name, section in config.pipelines.items() if section.weights
-    }
-    return find_bundles(config.pipelines_path, weights=weights)
 
 
 def load_all(config_file: Path) -> tuple[NodeConfig, Mapping[str, Bundle]]:
@@ -58,9 +72,8 @@ def load_all(config_file: Path) -> tuple[NodeConfig, Mapping[str, Bundle]]:
     Raises:
         ConfigError: Either is wrong.
     """
-    config = load_config(config_file)
-    bundles = bundles_of(config)
-    return load_config(config_file, bundles), bundles
+    loaded = load_text(read_text(config_file), config_file)
+    return loaded.config, loaded.bundles
 
 
 def serve(config_file: Path) -> int:
@@ -71,7 +84,8 @@ def serve(config_file: Path) -> int:
         StoreError: The data folder cannot be written, or another node runs on it.
     """
     set_up_logging("supervisor")
-    config, _ = load_all(config_file)
+    first = load_text(read_text(config_file), config_file)
+    config = first.config
     data_dir = config.node.data_dir
     held = hold(data_dir, "supervisor")
     if held is None:
@@ -87,13 +101,25 @@ def serve(config_file: Path) -> int:
             "receiver": config.receive.processes,
             "worker": config.inference.workers,
         }
-        supervisor = Supervisor(role_commands(numbers, config_file))
+        if config.web is not None:
+            numbers["web"] = 1
+        reloader = Reloader(config_file, first)
+        supervisor = Supervisor(
+            role_commands(numbers, config_file),
+            environment={CONFIGURATION: str(reloader.folder)},
+            take=reloader.reload,
+        )
         stop_with_parent(supervisor.stop)
+        on_hangup(supervisor.reload)
+        reloader.start(first.text)
         return supervisor.run()
 
 
-def serve_role(config_file: Path, role: str) -> int:
+def serve_role(config_file: Path, role: str, others: Mapping[str, RunRole] | None = None) -> int:
     """Run one role in this process until SIGTERM, SIGINT or the supervisor's end.
+
+    Args:
+        others: Roles that live in rooms above this one, by name.
 
     Returns:
         The exit status: 0, or 1 when the role failed; the log says why.
@@ -101,17 +127,22 @@ def serve_role(config_file: Path, role: str) -> int:
     Raises:
         ConfigError: `node.yaml`, a pipeline or the role's name is wrong.
     """
-    if role not in ROLES:
-        raise ConfigError(f"role {role}", "there is none", f"roles are: {', '.join(ROLES)}")
+    known = {**ROLES, **(others or {})}
+    if role not in known:
+        raise ConfigError(f"role {role}", "there is none", f"roles are: {', '.join(known)}")
     set_up_logging(role)
     stop = threading.Event()
     stop_with_parent(stop.set)
+    folder = os.environ.get(CONFIGURATION) if SUPERVISED in os.environ else None
     try:
-        config, bundles = load_all(config_file)
-        database = Database(config.database_url)
+        first, load = load_for_role(config_file, Path(folder) if folder else None)
+        live = Live(first, load, stop)
+        on_hangup(live.ask)
+        database = Database(live.config.database_url)
         try:
             database.migrate()
-            ROLES[role](config, bundles, database, stop)
+            with live.following(), told_in_audit_trail(database, role):
+                known[role](live, database)
         finally:
             database.close()
     except ConfigError:
@@ -126,26 +157,28 @@ def serve_role(config_file: Path, role: str) -> int:
     return 0
 
 
-def _receiver(
-    config: NodeConfig, bundles: Mapping[str, Bundle], database: Database, stop: threading.Event
-) -> None:
+def _receiver(live: Live, database: Database) -> None:
     from dicom_node.receive import Receiver
     from dicom_node.serve.commitment import CommitmentBook
-    from dicom_node.serve.events import AuditSink
+    from dicom_node.serve.events import AuditSink, counting
     from dicom_node.serve.receiving import receiver_settings
 
+    config = live.config
+    sink = AuditSink(database)
     receiver = Receiver(
         receiver_settings(config),
         Spool(config.spool_dir),
-        AuditSink(database),
+        sink,
         SystemClock(),
         CommitmentBook(database, SystemClock(), timedelta(seconds=config.retry.first_seconds)),
     )
     _allow_descriptors(config.receive.max_connections + _OTHER_DESCRIPTORS)
-    with hold_numbered(config.node.data_dir, "receiver"):
+    with hold_numbered(config.node.data_dir, "receiver"), counting(sink, SystemClock()):
         receiver.start()
         try:
-            stop.wait()
+            while not live.stop.is_set():
+                receiver.change(receiver_settings(live.begin().config))
+                live.turn.wait()
         finally:
             receiver.stop()
 
@@ -174,57 +207,116 @@ def _yield_to_receivers(niceness: int) -> None:
         os.nice(niceness)
 
 
-def _coordinator(
-    config: NodeConfig, bundles: Mapping[str, Bundle], database: Database, stop: threading.Event
-) -> None:
+def _coordinator(live: Live, database: Database) -> None:
     from dicom_node.serve.coordinator import Coordinator
+    from dicom_node.serve.leading import Leadership
 
     _yield_to_receivers(5)
+    data_dir = live.config.node.data_dir
+    clock = SystemClock()
+    started = clock.now()
     # one of them moves the studies; another waits to take its place
     with contextlib.ExitStack() as stack:
         waiting = False
-        while (held := hold(config.node.data_dir, "coordinator")) is None:
+        while (held := hold(data_dir, "coordinator")) is None:
             if not waiting:
                 _log.warning("waits_for_the_other_coordinator")
             waiting = True
-            if stop.wait(0.2):
+            if live.stop.wait(0.2):
                 return
         stack.enter_context(held)
-        Coordinator(config, bundles, database, Spool(config.spool_dir), SystemClock()).run(stop)
+        leadership = stack.enter_context(contextlib.closing(Leadership(database)))
+        listener = stack.enter_context(woken(database, Topic.DELIVERIES))
+        # of several hosts, too, one of them moves the studies
+        while leadership.wait(live.stop):
+            now = live.begin()
+            with leadership.watched(live.turn):
+                Coordinator(
+                    now.config,
+                    now.bundles,
+                    database,
+                    Spool(now.config.spool_dir),
+                    clock,
+                    started=started,
+                    wake=partial(bell_of, listener),
+                ).run(live.turn)
 
 
-def _worker(
-    config: NodeConfig, bundles: Mapping[str, Bundle], database: Database, stop: threading.Event
-) -> None:
+def _worker(live: Live, database: Database) -> None:
     from dicom_node.inference.local import LocalExecutor
-    from dicom_node.serve.worker import Worker, WorkerSettings
+    from dicom_node.serve.selftest import self_test
 
     _yield_to_receivers(10)
-    settings = config.inference
-    wanted = {name for route in config.routes for name in route.run}
-    cores = os.cpu_count() or 1
+    settings = live.config.inference
+    data_dir = live.config.node.data_dir
+    held, last_status = _hold_worker(data_dir)
     executor = LocalExecutor(
-        {name: bundles[name] for name in sorted(wanted)},
-        device=settings.device,
-        threads=settings.threads or max(1, cores // settings.workers),
+        routed_bundles(live.begin()),
+        device=settings.device[_number(held.name) % len(settings.device)],
+        threads=settings.threads_of_worker(),
         cpu_fallback=settings.cpu_fallback,
+        deterministic=settings.deterministic,
+        model_memory_mb=settings.model_memory_mb,
+        tunings=live.config.tuning_dir,
     )
     if settings.max_memory_mb is not None:
         limit_memory(settings.max_memory_mb)
     elif not executor.on_gpu:  # what a driver maps is its own affair
         limit_memory(default_memory_mb(settings.workers))
-    held, last_status = _hold_worker(config.node.data_dir)
-    limits = time_limits(config, bundles)
-    worker = Worker(
+    with held, woken(database, Topic.JOBS) as listener:
+        bell = bell_of(listener)
+        loading = LoadingMark(held, data_dir)
+        left = loading.left_behind()
+        _worker_of(live.begin(), executor, database, held, bell).take_back(last_status)
+        while not live.stop.is_set():
+            now = live.begin()
+            executor.take(routed_bundles(now))
+            limits = time_limits(now.config, now.bundles)
+            around = partial(_while_loading, loading, limits)
+            loaded = executor.warm_up(left, around)
+            if settings.selftest:
+                self_test(executor, loaded, database, SystemClock(), around)
+            worker = _worker_of(now, executor, database, held, bell)
+            worker.run(live.turn, timedelta(seconds=0.2))
+
+
+def _number(worker: str) -> int:
+    """Return the number at the end of a worker's name."""
+    number = worker.rpartition("-")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _while_loading(
+    loading: LoadingMark, limits: Mapping[str, timedelta], name: str
+) -> AbstractContextManager[object]:
+    return loading.around(name, time_limit(limits[name]))
+
+
+def routed_bundles(loaded: Loaded) -> dict[str, Bundle]:
+    """Return the pipelines that a route runs, by name."""
+    wanted = {name for route in loaded.config.routes for name in route.run}
+    return {name: loaded.bundles[name] for name in sorted(wanted)}
+
+
+def _worker_of(
+    loaded: Loaded, executor: Executor, database: Database, held: Hold, wake: Wake
+) -> Worker:
+    from dicom_node.serve.worker import Worker, WorkerSettings
+
+    config = loaded.config
+    settings = config.inference
+    return Worker(
         WorkerSettings(
             name=worker_name(held.name),
             lease=timedelta(seconds=settings.lease_seconds),
             attempts=settings.attempts,
             retry_wait=timedelta(seconds=config.retry.first_seconds),
             time_limit=timedelta(seconds=settings.time_limit_seconds),
-            time_limits=limits,
+            time_limits=time_limits(config, loaded.bundles),
             quarantine_after=settings.quarantine_after,
             report_failures=settings.report_failures,
+            batch=settings.batch,
+            workers=settings.workers,
         ),
         limited=time_limit,
         database=database,
@@ -232,14 +324,8 @@ def _worker(
         spool_dir=config.spool_dir,
         reports_dir=config.reports_dir,
         clock=SystemClock(),
+        wake=wake,
     )
-    with held:
-        worker.take_back(last_status)
-        loading = LoadingMark(held, config.node.data_dir)
-        executor.warm_up(
-            loading.left_behind(), lambda name: loading.around(name, time_limit(limits[name]))
-        )
-        worker.run(stop, timedelta(seconds=0.2))
 
 
 def _hold_worker(data_dir: Path) -> tuple[Hold, int | None]:
@@ -256,9 +342,8 @@ def _hold_worker(data_dir: Path) -> tuple[Hold, int | None]:
     return hold_numbered(data_dir, "worker"), None
 
 
-ROLES: Final[
-    Mapping[
-        str,
-        Callable[[NodeConfig, Mapping[str, Bundle], Database, threading.Event], None],
-    ]
-] = {"receiver": _receiver, "coordinator": _coordinator, "worker": _worker}
+ROLES: Final[Mapping[str, RunRole]] = {
+    "receiver": _receiver,
+    "coordinator": _coordinator,
+    "worker": _worker,
+}

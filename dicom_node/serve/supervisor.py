@@ -23,6 +23,11 @@ ROLE_EXIT_CONFIG: Final = 2
 SUPERVISED: Final = "DICOM_NODE_SUPERVISED"
 """Set in a child's environment: its standard input is the supervisor's pipe."""
 
+_QUIET: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Of the children: threads of OpenMP that wait for each other sleep. By default they spin, which
+on a machine whose cores are shared (by receivers, by other workers) made a knee take four times
+as long."""
+
 CHILD: Final = "DICOM_NODE_CHILD"
 """Set in a child's environment: what the supervisor calls it ("worker-1")."""
 
@@ -86,6 +91,8 @@ class Supervisor:
 
     Args:
         commands: The command that runs each role, by its name.
+        environment: Set for each child, beside our own.
+        take: Takes the configuration again; True: the roles are to follow.
     """
 
     def __init__(
@@ -94,11 +101,16 @@ class Supervisor:
         *,
         patience: Patience | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        environment: Mapping[str, str] | None = None,
+        take: Callable[[], bool] | None = None,
     ) -> None:
         self._children = [_Child(role, command) for role, command in commands.items()]
         self._patience = patience or Patience()
         self._monotonic = monotonic
+        self._environment = dict(environment or {})
+        self._take = take
         self._stop = threading.Event()
+        self._asked = threading.Event()
 
     def run(self) -> int:
         """Supervise until stopped; returns the exit status.
@@ -111,6 +123,9 @@ class Supervisor:
                 for child in self._children:
                     if self._look_after(child) == ROLE_EXIT_CONFIG and not child.has_settled:
                         return ROLE_EXIT_CONFIG
+                if self._asked.is_set():
+                    self._asked.clear()
+                    self._reload()
                 self._stop.wait(0.1)
             return 0
         finally:
@@ -118,6 +133,17 @@ class Supervisor:
 
     def stop(self) -> None:
         self._stop.set()
+
+    def reload(self) -> None:
+        """Take the configuration again, soon; may be called by a signal handler."""
+        self._asked.set()
+
+    def _reload(self) -> None:
+        if self._take is None or not self._take():
+            return
+        for child in self._children:
+            if child.process is not None:
+                child.process.send_signal(signal.SIGHUP)
 
     def _look_after(self, child: _Child) -> int | None:
         if child.process is None:
@@ -144,9 +170,12 @@ class Supervisor:
         return status
 
     def _start(self, child: _Child) -> None:
-        environment = {**os.environ, SUPERVISED: "1", CHILD: child.role}
+        ours = {**self._environment, SUPERVISED: "1", CHILD: child.role}
+        environment = {**_QUIET, **os.environ, **ours}
         if child.last_status is not None:
             environment[LAST_STATUS] = str(child.last_status)
+        # until a role is ready for it, a SIGHUP would end it: it inherits that it is blocked
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
             child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE, env=environment)
         except OSError as error:
@@ -159,6 +188,8 @@ class Supervisor:
                 restart_in_seconds=wait,
             )
             return
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         child.started = self._monotonic()
         _log.info("role_started", child=child.role, pid=child.process.pid)
 

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from dicom_node.clock import Clock
-from dicom_node.errors import NodeError, PipelineError
-from dicom_node.inference.files import read_header
-from dicom_node.inference.jobs import JobInput, Outcome
+from dicom_node.errors import NodeError
 from dicom_node.logs import error_facts
-from dicom_node.model.codes import Code
-from dicom_node.model.findings import Algorithm
-from dicom_node.model.pipeline import PipelineSpec
-from dicom_node.model.plain import rows_of
-from dicom_node.model.predecessor import Predecessor
-from dicom_node.model.states import JobState
-from dicom_node.model.targets import Rejection
-from dicom_node.results import ReportObject, build_report
-from dicom_node.serve.failures import DISK, OUT_OF_MEMORY, error_of, failure_findings
+from dicom_node.model.pipeline import InputKind
+from dicom_node.serve.failures import DISK, OUT_OF_MEMORY, error_of
 from dicom_node.serve.lease import Lease, Log
 from dicom_node.serve.limits import lift_memory_limit, loss_of
-from dicom_node.store import index, jobs, losses, notices
+from dicom_node.serve.products import Executor, Products
+from dicom_node.store import jobs, losses, notices
 from dicom_node.store.database import Database
-from dicom_node.store.files import write_durably
 from dicom_node.store.jobs import JobResult, NewReport
-from dicom_node.store.losses import LossPolicy
+from dicom_node.store.losses import Loss, LossPolicy
+from dicom_node.store.postgres import is_away
 from dicom_node.store.tables import Job
+from dicom_node.store.wake import Polling, Wake
 
 _log = structlog.get_logger()
 
+_WITHOUT_DATABASE: Final = 1.0
+"""Seconds between two looks whether the database is there again."""
 _DISK_WAITS: Final = 6
 """How many times the wait for another attempt the disk gets to be seen to."""
 
@@ -49,6 +46,8 @@ class WorkerSettings:
         time_limit: Of a job, where `time_limits` has none for its pipeline.
         quarantine_after: A study whose jobs took down so many workers is held; 0: never.
         report_failures: A job that fails for good sends a report that says so.
+        batch: So many waiting jobs of one pipeline are taken at once, if it takes radiographs.
+        workers: Among how many workers what waits is shared.
     """
 
     name: str
@@ -59,6 +58,8 @@ class WorkerSettings:
     time_limits: Mapping[str, timedelta] = field(default_factory=dict)
     quarantine_after: int = 0
     report_failures: bool = False
+    batch: int = 1
+    workers: int = 1
 
     def limit_of(self, pipeline: str) -> timedelta:
         return self.time_limits.get(pipeline, self.time_limit)
@@ -70,14 +71,19 @@ class WorkerSettings:
         )
 
 
-class Executor(Protocol):
-    """Runs pipelines, here or elsewhere."""
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """A job that is ours, and its study."""
 
-    def spec(self, name: str) -> PipelineSpec: ...
+    job: Job
+    study_uid: str
 
-    def algorithm(self, name: str) -> Algorithm: ...
-
-    def run(self, name: str, job: JobInput) -> Outcome: ...
+    @property
+    def log(self) -> Log:
+        log: Log = _log.bind(
+            job_id=self.job.id, pipeline=self.job.pipeline, study_uid=self.study_uid
+        )
+        return log
 
 
 class Worker:
@@ -87,6 +93,7 @@ class Worker:
     outbox; killed in between, the job is run again and makes the same objects.
 
     Args:
+        wake: What it waits on when there is nothing to do.
         limited: Context in which a job runs: when it takes longer, the process is killed.
     """
 
@@ -100,14 +107,15 @@ class Worker:
         reports_dir: Path,
         clock: Clock,
         limited: Callable[[timedelta], AbstractContextManager[object]] = nullcontext,
+        wake: Wake | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._executor = executor
-        self._spool_dir = spool_dir
-        self._reports_dir = reports_dir
+        self._products = Products(database, executor, spool_dir, reports_dir)
         self._clock = clock
         self._limited = limited
+        self._wake = wake or Polling()
         self._spent = False
 
     def take_back(self, status: int | None = None) -> None:
@@ -118,12 +126,19 @@ class Worker:
         """
         settings = self._settings
         with self._database.write() as session:
+            several = jobs.held(session, settings.name) > 1
+
+            def loss(job: Job) -> Loss:
+                found = loss_of(status, settings.limit_of(job.pipeline))
+                # of jobs that ran together nobody knows which one it was: each runs alone now
+                return replace(found, blamed=found.blamed and not several)
+
             lost = losses.requeue_lost(
                 session,
                 self._clock.now(),
                 settings.policy,
                 worker=settings.name,
-                loss=lambda job: loss_of(status, settings.limit_of(job.pipeline)),
+                loss=loss,
             )
         if lost:
             _log.warning("jobs_taken_back", job_ids=lost, status=status)
@@ -134,113 +149,130 @@ class Worker:
         Raises:
             NodeError: A job used up the memory: what it left behind goes with the process.
         """
+        lost = False
         while not stop.is_set():
-            if not self.run_one():
-                stop.wait(idle.total_seconds())
+            try:
+                if lost:
+                    # what was claimed when the connection broke, and we were not told of
+                    self.take_back()
+                    lost = False
+                if not self.run_one():
+                    self._wake.wait(stop, idle.total_seconds())
+            except DBAPIError as error:
+                if not is_away(error):
+                    raise
+                lost = True
+                _log.warning("database_away", **error_facts(error))
+                stop.wait(_WITHOUT_DATABASE)
             if self._spent:
                 raise NodeError(
                     "worker", "a job used up its memory", "nothing: it is started again, empty"
                 )
 
     def run_one(self) -> bool:
-        """Run one job, or report one that failed; False when none is due."""
+        """Run a job, or a batch of them, or report one that failed; False when none is due."""
         if self._report_failure():
             return True
-        with self._database.write() as session:
-            job = jobs.claim(session, self._settings.name, self._clock.now(), self._settings.lease)
-            if job is None:
-                return False
-            study_uid = job.study.study_instance_uid
-        log = _log.bind(job_id=job.id, pipeline=job.pipeline, study_uid=study_uid)
-        log.info("job_started", images=len(job.inputs), attempt=job.attempts)
+        settings = self._settings
+        with self._database.write(alone=False) as session:
+            claimed = jobs.claim_batch(
+                session,
+                settings.name,
+                self._clock.now(),
+                settings.lease,
+                self._most_together,
+                settings.workers,
+            )
+            batch = [_Claimed(job, job.study.study_instance_uid) for job in claimed]
+        if not batch:
+            return False
+        for item in batch:
+            item.log.info(
+                "job_started",
+                images=len(item.job.inputs),
+                attempt=item.job.attempts,
+                together=len(batch),
+            )
+        left = self._run_together(batch) if len(batch) > 1 else batch
+        with Lease(self._renew_all(left), settings.lease / 3, _log) if left[1:] else nullcontext():
+            for item in left:
+                self._run_alone(item)
+        return True
+
+    def _most_together(self, pipeline: str) -> int:
+        if self._settings.batch == 1:
+            return 1
+        volume = self._executor.spec(pipeline).input.kind is InputKind.VOLUME
+        return 1 if volume else self._settings.batch
+
+    def _run_together(self, batch: Sequence[_Claimed]) -> Sequence[_Claimed]:
+        """Run jobs of one pipeline; returns those that are yet to be run, each alone."""
+        done = 0
+        pipeline = batch[0].job.pipeline
+        limits = self._settings.limit_of(pipeline) * len(batch)
+        facts: dict[str, str] = {}
+        try:
+            with (
+                Lease(self._renew_all(batch), self._settings.lease / 3, _log),
+                self._limited(limits),
+            ):
+                inputs = [self._products.input(item.job, item.study_uid) for item in batch]
+                outcomes = self._executor.run_many(pipeline, inputs)
+                for item, job_input, outcome in zip(batch, inputs, outcomes, strict=True):
+                    self._finish(
+                        item, self._products.of(item.job, item.study_uid, job_input, outcome)
+                    )
+                    done += 1
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a pipeline may raise anything
+            facts = error_facts(error)
+        if facts:
+            _log.warning("batch_split", pipeline=pipeline, jobs=len(batch) - done, **facts)
+        return batch[done:]
+
+    def _run_alone(self, item: _Claimed) -> None:
+        job = item.job
         failure: dict[str, str] | None = None
         try:
             with (
-                Lease(self._renew(job.id), self._settings.lease / 3, log),
+                Lease(self._renew(job.id), self._settings.lease / 3, item.log),
                 self._limited(self._settings.limit_of(job.pipeline)),
             ):
-                result = self._evaluate(job, study_uid)
+                job_input = self._products.input(job, item.study_uid)
+                outcome = self._executor.run(job.pipeline, job_input)
+                result = self._products.of(item.job, item.study_uid, job_input, outcome)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a pipeline may raise anything
             failure = error_of(error, job)
         if failure is not None:
             # outside of the handler: its error keeps the job's memory alive
-            self._fail(job, failure, log)
-            return True
-        with self._database.write() as session:
-            kept = jobs.finish(session, job.id, self._settings.name, result, self._clock.now())
-        log.info("job_finished" if kept else "job_lost", state=str(result.state))
-        return True
+            self._fail(job, failure, item.log)
+            return
+        self._finish(item, result)
 
-    def _evaluate(self, job: Job, study_uid: str) -> JobResult:
-        job_input = self._input(job, study_uid)
-        outcome = self._executor.run(job.pipeline, job_input)
-        spec = self._executor.spec(job.pipeline)
-        sources = [read_header(file) for file in job_input.files]
-        earlier = Predecessor.of_plain(job.replaces) if job.replaces else None
-        report = build_report(outcome.findings, sources, outcome.pictures, spec, replaces=earlier)
-        folder = self._reports_dir / study_uid
-        made = [self._keep(item, folder) for item in report.objects]
-        state = JobState.DONE if outcome.findings.evaluated else JobState.NOT_EVALUATED
-        left_out = [asdict(item) for item in report.left_out]
-        # of the pipeline that ran, which may be another than the one that routing knew
-        record = {**outcome.record, "version": outcome.findings.algorithm.version}
-        return JobResult(state, made, rows_of(outcome.findings), record, left_out)
+    def _finish(self, item: _Claimed, result: JobResult) -> None:
+        def finish(session: Session) -> bool:
+            return jobs.finish(session, item.job.id, self._settings.name, result, self._clock.now())
 
-    def _keep(self, item: ReportObject, folder: Path) -> NewReport:
-        """Write an object, and its other forms, to disk."""
-        path = folder / f"{item.sop_instance_uid}.dcm"
-        return NewReport(
-            item.kind,
-            item.sop_class_uid,
-            item.sop_instance_uid,
-            str(path.relative_to(self._reports_dir)),
-            write_durably(path, item.encoded),
-            str(item.dataset.SeriesInstanceUID),
-            [self._keep(other, folder) for other in item.alternatives],
-        )
-
-    def _input(self, job: Job, study_uid: str) -> JobInput:
-        """Return the job's images as the index knows them.
-
-        Raises:
-            PipelineError: Not all of them are in the index any more.
-        """
-        with self._database.read() as session:
-            rows = jobs.instances_of(session, job)
-        purged = sum(row.purged_at is not None for row in rows)
-        if purged:
-            raise PipelineError(
-                f"job {job.id}",
-                f"{purged} of its {len(job.inputs)} images were purged after they were finished",
-                "send the study again",
-            )
-        missing = len(set(job.inputs)) - len(rows)
-        if missing or not rows:
-            raise PipelineError(
-                f"job {job.id}",
-                f"{missing} of its {len(job.inputs)} images are not in the index",
-                "send the study again",
-            )
-        rejection = None
-        if job.rejection:
-            rejection = Rejection(Code(**job.rejection["reason"]), job.rejection["text"])
-        return JobInput(
-            files=tuple(self._spool_dir / row.path for row in rows),
-            facts=tuple(index.facts_of_row(row, study_uid) for row in rows),
-            rejection=rejection,
-            # of the first attempt: made again, the objects must be the same bytes
-            started=job.started_at or job.queued_at,
-        )
+        kept = self._database.insist(finish, alone=False)
+        item.log.info("job_finished" if kept else "job_lost", state=str(result.state))
 
     def _renew(self, job_id: int) -> Callable[[], bool]:
         def renew() -> bool:
-            with self._database.write() as session:
+            with self._database.write(alone=False) as session:
                 return jobs.renew(
                     session,
                     job_id,
                     self._settings.name,
                     self._clock.now() + self._settings.lease,
                 )
+
+        return renew
+
+    def _renew_all(self, batch: Sequence[_Claimed]) -> Callable[[], bool]:
+        renewals = [self._renew(item.job.id) for item in batch]
+
+        def renew() -> bool:
+            kept = [one() for one in renewals]  # every one, whatever the first says
+            return any(kept)
 
         return renew
 
@@ -280,15 +312,7 @@ class Worker:
         made: list[NewReport] = []
         why_not = ""
         try:
-            images = self._input(job, study_uid)
-            spec = self._executor.spec(job.pipeline)
-            algorithm = self._executor.algorithm(job.pipeline)
-            findings = failure_findings(job, images, spec, algorithm)
-            sources = [read_header(file) for file in images.files]
-            # nothing but words: no picture is read by what may have crashed on it
-            report = build_report(findings, sources, {}, spec.model_copy(update={"objects": []}))
-            folder = self._reports_dir / study_uid
-            made = [self._keep(item, folder) for item in report.objects]
+            made = self._products.of_failure(job, study_uid)
         except Exception as error:  # noqa: BLE001 - told once, and not tried for ever
             facts = error_facts(error)
             why_not = facts.get("why") or f"{facts['error']} at {facts['where']}"

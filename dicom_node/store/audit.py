@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from dicom_node.store.tables import AuditEvent
@@ -34,6 +34,30 @@ def is_recorded(session: Session, kind: str, **data: str) -> bool:
     for key, value in data.items():
         query = query.where(AuditEvent.data[key].as_string() == value)
     return session.scalar(query.limit(1)) is not None
+
+
+def latest(
+    session: Session, limit: int, *, kind: str | None = None, study_uid: str | None = None
+) -> Sequence[Row[Any]]:
+    """Return the columns of the latest events, newest first; of one kind or study if given."""
+    query = (
+        select(
+            AuditEvent.id,
+            AuditEvent.at,
+            AuditEvent.kind,
+            AuditEvent.study_uid,
+            AuditEvent.job_id,
+            AuditEvent.peer,
+            AuditEvent.data,
+        )
+        .order_by(AuditEvent.id.desc())
+        .limit(limit)
+    )
+    if kind:
+        query = query.where(AuditEvent.kind == kind)
+    if study_uid:
+        query = query.where(AuditEvent.study_uid == study_uid)
+    return session.execute(query).all()
 
 
 def events_of(session: Session, study_uid: str) -> Sequence[AuditEvent]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session, selectinload
 from dicom_node.model.instances import InstanceFacts
 from dicom_node.model.states import HoldReason, StudyState
 from dicom_node.store import audit, held, patients
-from dicom_node.store.tables import Instance, Series, Study
+from dicom_node.store.tables import Instance, Series, Study, StudyWord
+from dicom_node.store.words import headline, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +194,22 @@ def to_route(session: Session, limit: int = 20) -> Sequence[Study]:
     ).all()
 
 
-def route_again(session: Session, study: Study, now: datetime) -> None:
-    """Let routing decide on a settled study once more; what it asked for before stays."""
+def route_again(session: Session, study: Study, now: datetime, by: str = "", why: str = "") -> None:
+    """Let routing decide on a settled study once more; what it asked for before stays.
+
+    Args:
+        by, why: Of a person who gave a reason.
+    """
     study.routed_revision = min(study.routed_revision, study.revision - 1)
     study.unrouted_reason = None
-    audit.record(session, now, "study_to_route_again", study_uid=study.study_instance_uid)
+    audit.record(
+        session,
+        now,
+        "study_to_route_again",
+        study_uid=study.study_instance_uid,
+        by=by or None,
+        reason=why or None,
+    )
 
 
 def facts_of_study(session: Session, study: Study) -> list[InstanceFacts]:
@@ -255,6 +267,7 @@ def _study(session: Session, arrival: Arrival, now: datetime) -> Study:
     uid = arrival.facts.study_instance_uid
     study = session.scalar(select(Study).where(Study.study_instance_uid == uid))
     if study is None:
+        line = headline(arrival.facts.attributes)
         study = Study(
             study_instance_uid=uid,
             state=StudyState.RECEIVING,
@@ -262,9 +275,15 @@ def _study(session: Session, arrival: Arrival, now: datetime) -> Study:
             last_instance_at=now,
             revision=0,
             routed_revision=0,
+            sender=arrival.facts.sender,
+            **asdict(line),
         )
         session.add(study)
         session.flush()
+        session.add_all(
+            StudyWord(word=word, study_id=study.id, is_patient=is_patient)
+            for word, is_patient in sorted(words_of(line))
+        )
         audit.record(session, now, "study_begun", study_uid=uid, peer=arrival.facts.sender)
         return study
     study.last_instance_at = now

@@ -120,7 +120,7 @@ def counts(session: Session) -> Counts:
     """Count everything by state."""
 
     def by(column: InstrumentedAttribute[str]) -> dict[str, int]:
-        rows = session.execute(select(column, func.count()).group_by(column))
+        rows = session.execute(select(column, func.count()).group_by(column).order_by(column))
         return {state: number for state, number in rows}  # noqa: C416 - typed, unlike dict(rows)
 
     return Counts(
@@ -165,17 +165,19 @@ def refusals(session: Session, since: datetime, limit: int = 5) -> list[RefusalL
     address = AuditEvent.data["address"].as_string()
     reason = AuditEvent.data["reason"].as_string()
     kinds = [kind for kind in ReceiveKind if kind is not ReceiveKind.ASSOCIATION_ABORTED]
+    # one row may stand for many that came within a minute
+    times = func.coalesce(AuditEvent.data["times"].as_integer(), 1)
     what = (AuditEvent.kind, AuditEvent.peer, address, reason)
     rows = session.execute(
-        select(*what, func.count(), func.max(AuditEvent.at))
+        select(*what, func.sum(times), func.max(AuditEvent.at))
         .where(AuditEvent.kind.in_(kinds), AuditEvent.at >= since)
         .group_by(*what)
         .order_by(func.max(AuditEvent.at).desc())
         .limit(limit)
     )
     return [
-        RefusalLine(kind, calling or "", where or "", why or "", times, last_at)
-        for kind, calling, where, why, times, last_at in rows
+        RefusalLine(kind, calling or "", where or "", why or "", number, last_at)
+        for kind, calling, where, why, number, last_at in rows
     ]
 
 

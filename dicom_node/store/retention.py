@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 from dicom_node.model.states import DeliveryState, JobState, StudyState
 from dicom_node.store import audit
 from dicom_node.store.tables import (
-    AuditEvent,
     Delivery,
     FindingRow,
     Instance,
@@ -27,6 +26,7 @@ from dicom_node.store.tables import (
     Report,
     Series,
     Study,
+    StudyWord,
 )
 
 
@@ -152,18 +152,6 @@ def given_up(session: Session, kind: Kept, study_uids: Sequence[str]) -> list[st
     ]
 
 
-def forget_events(session: Session, before: datetime) -> int:
-    """Delete audit events of studies that are not in the index, and of none, before a time."""
-    known = select(Study.study_instance_uid)
-    gone = session.execute(
-        delete(AuditEvent).where(
-            AuditEvent.at < before,
-            or_(AuditEvent.study_uid.is_(None), AuditEvent.study_uid.not_in(known)),
-        )
-    )
-    return int(getattr(gone, "rowcount", 0))
-
-
 def _may_go(kind: Kept, rules: Rules) -> ColumnElement[bool]:
     """Nothing of it waits: for images, for routing, for a worker, for a peer, for a person."""
     open_job = exists().where(
@@ -235,6 +223,7 @@ def _delete_rows(session: Session, study: Study) -> None:
         delete(Job).where(Job.study_id == study.id),
         delete(Instance).where(Instance.study_id == study.id),
         delete(Series).where(Series.study_id == study.id),
+        delete(StudyWord).where(StudyWord.study_id == study.id),
         delete(Study).where(Study.id == study.id),
     ):
         session.execute(statement.execution_options(synchronize_session=False))

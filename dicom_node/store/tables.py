@@ -62,9 +62,17 @@ class Study(Base):
         held_reason: `HoldReason`.
         held_text: The same for a person; never a patient's data.
         lost_workers: How many workers its jobs have taken down since a person released it.
+        patient_id, patient_name, accession_number, study_date, modality, sender: Of its first
+            image, for lists; "" when it has none.
     """
 
     __tablename__ = "studies"
+    __table_args__ = (
+        Index("ix_studies_study_date", "study_date", "id"),
+        Index("ix_studies_sender", "sender", "id"),
+        Index("ix_studies_first_instance_at", "first_instance_at"),
+        Index("ix_studies_held_at", "held_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
@@ -79,6 +87,12 @@ class Study(Base):
     held_reason: Mapped[str | None] = mapped_column(String(32))
     held_text: Mapped[str | None] = mapped_column(Text)
     lost_workers: Mapped[int] = mapped_column(default=0)
+    patient_id: Mapped[str] = mapped_column(Text, default="")
+    patient_name: Mapped[str] = mapped_column(Text, default="")
+    accession_number: Mapped[str] = mapped_column(Text, default="")
+    study_date: Mapped[str] = mapped_column(String(8), default="")
+    modality: Mapped[str] = mapped_column(String(16), default="")
+    sender: Mapped[str] = mapped_column(String(16), default="")
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study")
     jobs: Mapped[list[Job]] = relationship(back_populates="study", order_by="Job.id")
@@ -86,6 +100,24 @@ class Study(Base):
     @validates("state")
     def _state(self, _: str, new: StudyState) -> str:
         return _checked(f"study {self.study_instance_uid}", self.state, new)
+
+
+class StudyWord(Base):
+    """A word by which a study is found: of the patient's name, an id, an accession number.
+
+    Attributes:
+        word: Folded by `dicom_node.store.words`; compared byte by byte on every database.
+        is_patient: It tells who the patient is.
+    """
+
+    __tablename__ = "study_words"
+    __table_args__ = (Index("ix_study_words_study", "study_id", "word"),)
+
+    word: Mapped[str] = mapped_column(
+        String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True
+    )
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
+    is_patient: Mapped[bool] = mapped_column(primary_key=True)
 
 
 class Series(Base):
@@ -138,6 +170,8 @@ class Job(Base):
         input_key: Hash of pipeline, version, weights and input instances: the same job
             is never queued twice, and a late image that the pipeline does not take changes none.
         inputs: SOP Instance UIDs that it takes.
+        priority: `dicom_node.model.priority.Priority`; a higher one overtakes.
+        sender: Calling AE title of its first image: senders take turns.
         peers: Names of the peers that get its reports.
         reason: Which routes asked for it, and why.
         rejection: Set by routing when no image fits: {"reason": code, "text": sentence}.
@@ -151,7 +185,12 @@ class Job(Base):
     """
 
     __tablename__ = "jobs"
-    __table_args__ = (UniqueConstraint("study_id", "pipeline", "input_key"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "pipeline", "input_key"),
+        Index("ix_jobs_finished_at", "finished_at"),
+        Index("ix_jobs_state_finished_at", "state", "finished_at"),
+        Index("ix_jobs_pipeline", "pipeline", "version", "state", "finished_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
@@ -160,6 +199,8 @@ class Job(Base):
     input_key: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), index=True)
     inputs: Mapped[list[str]]
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    sender: Mapped[str] = mapped_column(String(16), default="", server_default="")
     peers: Mapped[list[str]]
     reason: Mapped[str] = mapped_column(Text)
     rejection: Mapped[dict[str, Any] | None] = mapped_column(JSON)
@@ -249,6 +290,9 @@ class Delivery(Base):
     __table_args__ = (
         UniqueConstraint("report_id", "peer"),
         Index("ix_deliveries_due", "peer", "state", "next_attempt_at"),
+        Index("ix_deliveries_sent_at", "sent_at"),
+        Index("ix_deliveries_peer_sent_at", "peer", "sent_at"),
+        Index("ix_deliveries_state", "state"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -282,6 +326,7 @@ class AuditEvent(Base):
     """
 
     __tablename__ = "audit_events"
+    __table_args__ = (Index("ix_audit_events_kind_at", "kind", "at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime]

@@ -18,6 +18,7 @@ from dicom_node.model.states import DeliveryState, HoldReason, JobState, StudySt
 from dicom_node.store import audit
 from dicom_node.store.tables import Delivery, Job, Report, Study
 
+_NOTHING_GOES_OUT: Final = (HoldReason.CHANGED_PATIENT, HoldReason.BY_PERSON)
 _ARRIVED: Final = (DeliveryState.SENT, DeliveryState.COMMITTED)
 _WAITING: Final = (DeliveryState.PENDING, DeliveryState.FAILED)
 
@@ -29,7 +30,7 @@ def may_go_out(job: Job) -> bool:
         job.superseded_by is None
         and study.state == StudyState.SETTLED
         and study.routed_revision == study.revision
-        and study.held_reason != HoldReason.CHANGED_PATIENT
+        and study.held_reason not in _NOTHING_GOES_OUT
     )
 
 
@@ -38,7 +39,7 @@ def is_current() -> ColumnElement[bool]:
     return and_(
         Study.state == StudyState.SETTLED,
         Study.routed_revision == Study.revision,
-        or_(Study.held_reason.is_(None), Study.held_reason != HoldReason.CHANGED_PATIENT),
+        or_(Study.held_reason.is_(None), Study.held_reason.not_in(_NOTHING_GOES_OUT)),
     )
 
 

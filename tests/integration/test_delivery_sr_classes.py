@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+def database(database: Database, tmp_path: Path, clock: ManualClock) -> Database:
     """A finished job whose report waits for the PACS."""
     header = samples.knee_header(study="1.2.3")
     report = build_report(samples.not_evaluated(header), [header], {}, samples.SPEC)
@@ -74,8 +73,6 @@ def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
             series = str(form.dataset.SeriesInstanceUID)
             forms.append(NewReport(form.kind, *uids, path.name, "h", series, tuple(forms)))
         rows.append(forms[-1])
-    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    database.migrate()
     now = clock.now()
     with database.write() as session:
         index.add_instance(session, index.Arrival(facts(), "x", "a", now), now)
@@ -84,8 +81,7 @@ def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
         jobs.enqueue(session, study, NewJob("kl", "1", "w", ["1.2.3.1.1"], ["pacs"], "r"), now)
         assert jobs.claim(session, "w0", now, timedelta(seconds=9)) is not None
         jobs.finish(session, 1, "w0", JobResult(JobState.DONE, rows, []), now)
-    yield database
-    database.close()
+    return database
 
 
 def send(folder: Path, database: Database, clock: ManualClock, peer: Peer) -> Delivery:

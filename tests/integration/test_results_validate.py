@@ -75,7 +75,12 @@ def check(item: ReportObject, path: Path, *, render: bool = False) -> None:
         html = _run("dsr2html", *(["--convert-to-utf8"] if korean else []), path).stdout
         assert title in html
         if not text_only:  # highdicom has no class for it
-            assert hd.sr.srread(path).content.get_image_measurement_groups()
+            content = hd.sr.srread(path).content
+            whole, drawn = (
+                content.get_image_measurement_groups(),
+                content.get_planar_roi_measurement_groups(),
+            )
+            assert whole or drawn
     elif item.kind == "KO":
         assert "Of Interest" in _run("dsrdump", path).stdout
     elif item.kind == "SEG":

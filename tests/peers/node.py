@@ -22,6 +22,7 @@ from dicom_node.demo.routes import ROUTES
 from dicom_node.store import overview
 from dicom_node.store.database import Database
 from tests.peers import dcmtk
+from tests.peers.databases import OF_THE_RUN
 from tests.peers.ports import wait_for
 
 _ENDED = {"done", "not_evaluated", "failed"}
@@ -48,6 +49,7 @@ class Node:
         *,
         routes: Sequence[Mapping[str, Any]] = ROUTES,
         quiet_seconds: float = 1,
+        database_url: str | None = None,
         **sections: Any,
     ) -> None:
         self.port = free_port()
@@ -60,6 +62,8 @@ class Node:
                 "port": self.port,
                 "data_dir": "data",
                 "min_free_mb": 1,
+                # two nodes of one test have two databases, whatever the run is on
+                "database_url": database_url or OF_THE_RUN.new_url(),
             },
             "peers": {
                 "pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs_port},

@@ -4,6 +4,13 @@ from typing import Any, Literal
 
 from alembic import context
 
+# the tables of the metadata
+from dicom_node.store import (  # noqa: F401
+    access_tables,
+    configuration_tables,
+    inference_tables,
+    watch_tables,
+)
 from dicom_node.store.tables import Base, UtcDateTime
 
 

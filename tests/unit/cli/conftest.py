@@ -86,6 +86,7 @@ def quiet_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command leaves the logging and the signals of the test process as they are."""
     monkeypatch.setattr(roles, "set_up_logging", lambda _: None)
     monkeypatch.setattr(roles, "stop_with_parent", lambda _: None)
+    monkeypatch.setattr(roles, "on_hangup", lambda _: None)
 
 
 @pytest.fixture

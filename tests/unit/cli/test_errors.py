@@ -111,7 +111,7 @@ def test_whatever_is_raised_reaches_the_user_without_a_traceback_or_a_value(
     def raises(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(look, "load_config", raises)
+    monkeypatch.setattr(look, "config_now", raises)
     ended = dicom_node("status", "--config", write_config(tmp_path))
     assert ended.status == 1
     assert told in ended.err

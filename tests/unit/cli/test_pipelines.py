@@ -14,7 +14,13 @@ from dicom_node.inference.bundles import find_bundles
 from tests.unit.cli.command import dicom_node
 from tests.unit.serve.small_node import write_config
 
-BUILT_IN = ("hip_fixation_device", "knee_kl_ensemble", "lumbar_bmd_ct")
+BUILT_IN = (
+    "hip_fixation_device",
+    "knee_kl_ensemble",
+    "knee_osteoporosis_resnet50",
+    "knee_osteoporosis_superfluity",
+    "lumbar_bmd_ct",
+)
 
 
 def test_the_list_says_in_words_what_each_takes() -> None:
@@ -61,6 +67,7 @@ def own_pipeline(folder: Path, name: str = "own") -> Path:
     }
     (home / "configs" / "dicom.yaml").write_text(yaml.safe_dump(spec))
     (home / "configs" / "metadata.json").write_text('{"version": "2.0"}')
+    (home / "configs" / "inference.yaml").write_text("network_def: {_target_: Identity}")
     (home / "weights" / "w.safetensors").write_bytes(b"weights")
     entry = {
         "version": "2.0",
@@ -87,7 +94,9 @@ def test_check_runs_each_and_says_what_it_found(
 ) -> None:
     monkeypatch.setattr(selftest, "run_on_simulated_input", lambda _: "Knee: [2] (0.1 s)")
     ended = dicom_node("pipelines", "check", "own", "--config", own_pipeline(tmp_path))
-    assert (ended.status, ended.out) == (0, "ok   own 2.0: Knee: [2] (0.1 s)\n")
+    assert ended.status == 0
+    assert ended.lines[0] == "ok   own 2.0: Knee: [2] (0.1 s)"
+    assert ended.lines[-1].strip() == "keys used: network_def"
 
 
 def test_check_goes_on_after_one_that_cannot_run_and_fails(

@@ -175,6 +175,7 @@ def test_status_shows_as_many_studies_as_asked_for(ran: Ran) -> None:
     assert status(ran, "--limit", "0").status == 2
 
 
+@pytest.mark.database_file
 @pytest.mark.parametrize("command", ["status", "jobs", "retry 1"])
 def test_a_node_that_never_ran_is_told_and_nothing_is_made(ran: Ran, command: str) -> None:
     ran.database.close()

@@ -48,6 +48,7 @@ def problem_of(tmp_path: Path, text: str) -> tuple[int, str, str, str]:
     return problem.line, problem.key, problem.why, problem.fix
 
 
+@pytest.mark.database_file
 def test_the_design_example_loads(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.node.ae_title == ["AINODE"]

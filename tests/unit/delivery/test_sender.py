@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewJob, NewReport
 from dicom_node.store.tables import Delivery, Study
 from tests.factories import ManualClock, facts
+from tests.peers.databases import KINDS, fresh_database
 from tests.peers.ports import wait_for
 
 RETRY = RetryStrategy(
@@ -30,12 +31,17 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture
-def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+@pytest.fixture(params=KINDS)
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
+) -> Iterator[Database]:
     """A database with one finished job of two objects for `pacs` and `archive`."""
-    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    database.migrate()
-    now = clock.now()
+    with fresh_database(request.param, request, tmp_path) as database:
+        _one_job(database, clock.now())
+        yield database
+
+
+def _one_job(database: Database, now: datetime) -> None:
     with database.write() as session:
         index.add_instance(session, index.Arrival(facts(), "x", "a", now), now)
         study = session.get_one(Study, 1)
@@ -49,8 +55,6 @@ def database(tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
             for n, kind in enumerate(("SR", "SC"))
         ]
         jobs.finish(session, 1, "w0", JobResult(JobState.DONE, reports, []), now)
-    yield database
-    database.close()
 
 
 Script = Callable[[Outgoing], Answer]

@@ -16,6 +16,7 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import UID
 
 from dicom_node import __version__
+from dicom_node.audit import MAPPED
 from dicom_node.config.schema import NodeSection, ReceiveSection, RetrySection
 from dicom_node.delivery import ScuSettings
 from dicom_node.model.own_codes import OWN_CODES
@@ -149,7 +150,16 @@ def codes() -> str:
     )
 
 
+def audit_messages() -> str:
+    rows = [
+        (f"`{kind}`", str(told.event), str(told.type or "–"), told.action, told.outcome)
+        for kind, told in sorted(MAPPED.items(), key=lambda item: (item[1].event.value, item[0]))
+    ]
+    return _table(("event of ours", "EventID", "EventTypeCode", "action", "outcome"), rows)
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "audit": audit_messages,
     "statuses": statuses,
     "rejections": rejections,
     "acceptor": acceptor,

@@ -16,13 +16,16 @@ from pydantic_core import PydanticUndefined
 from dicom_node.cli.app import app
 from dicom_node.config import load_config
 from dicom_node.config.schema import NodeConfig
+from dicom_node.model.alerts import DEFAULTS, AlertRule
 from dicom_node.model.pipeline import (
     ClassificationOutput,
+    DetectionOutput,
     InputSelector,
     MeasurementOutput,
     PipelineSpec,
     RegionOutput,
     SaliencySpec,
+    SegmentationOutput,
 )
 from dicom_node.model.states import DeliveryState, JobState, StudyState
 from dicom_node.receive import filing
@@ -47,7 +50,13 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-PLACES = {"peers": "peers.NAME", "pipelines": "pipelines.NAME", "routes": "routes[]"}
+PLACES = {
+    "peers": "peers.NAME",
+    "pipelines": "pipelines.NAME",
+    "routes": "routes[]",
+    "alerts.channels": "alerts.channels.NAME",
+    "alerts.rules": "alerts.rules.RULE",
+}
 
 
 def keys(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -214,7 +223,13 @@ def test_every_key_of_dicom_yaml_is_documented() -> None:
         assert key in told, key
     for key in SaliencySpec.model_fields:
         assert f"`{key}`" in told["saliency"], key
-    for output in (ClassificationOutput, MeasurementOutput, RegionOutput):
+    for output in (
+        ClassificationOutput,
+        MeasurementOutput,
+        RegionOutput,
+        SegmentationOutput,
+        DetectionOutput,
+    ):
         (kind,) = get_args(output.model_fields["type"].annotation)
         for key in set(output.model_fields) - {"type"}:
             assert f"`{key}`" in told[kind], key
@@ -255,3 +270,16 @@ def test_every_link_to_a_file_or_heading_leads_somewhere(path: Path) -> None:
             titles = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
             assert heading in slugs, target
+
+
+def test_every_alert_rule_is_explained_with_its_defaults() -> None:
+    table = {row[0]: row for row in rows(page("operate")) if len(row) == 5}
+    told = {name: row for first, row in table.items() for name in re.findall(r"`(\w+)`", first)}
+    assert set(told) >= set(AlertRule)
+    for rule, default in DEFAULTS.items():
+        _, _, after, limit, what_to_do = told[rule]
+        minutes = f"{default.for_minutes:g} min" if default.for_minutes else "–"
+        assert minutes in after, rule
+        number = "–" if default.limit is None else f"{default.limit:g} {default.unit.split()[0]}"
+        assert limit == number, rule
+        assert what_to_do

@@ -45,6 +45,7 @@ def seen(config: NodeConfig, pipeline: Bundle) -> dict[str, Check]:
     return {item.name: item for item in check_all(config, {"tiny": pipeline})}
 
 
+@pytest.mark.database_file
 def test_a_node_that_can_start_has_no_failure_and_is_left_as_it_was(tmp_path: Path) -> None:
     config = config_for(tmp_path, inference={"device": "cpu"})
     found = seen(config, bundle(tmp_path))
@@ -142,6 +143,7 @@ def test_a_peer_that_answers_is_fine_and_a_wrong_ae_title_is_told(
     assert found["peer other"].fix.startswith("only if it should answer")
 
 
+@pytest.mark.database_file
 def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = seen(config_for(tmp_path, node={"data_dir": "file/data"}), bundle(tmp_path))
@@ -150,6 +152,7 @@ def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
     assert found["pipeline tiny"].level is Level.OK
 
 
+@pytest.mark.database_file
 def test_a_database_that_is_none_fails_and_is_not_touched(tmp_path: Path) -> None:
     file = tmp_path / "data" / "node.sqlite3"
     file.parent.mkdir()

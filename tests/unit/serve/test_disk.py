@@ -38,9 +38,9 @@ def test_the_level_follows_the_watermarks(
     assert disk_state(config_in(tmp_path, node=NODE)).level is level
 
 
-def test_each_watermark_is_told_once(tmp_path: Path, free: SimpleNamespace) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    database.migrate()
+def test_each_watermark_is_told_once(
+    tmp_path: Path, database: Database, free: SimpleNamespace
+) -> None:
     watch = DiskWatch(config_in(tmp_path, node=NODE), database, ManualClock())
     with capture_logs() as logs:
         for mb in (1000, 200, 250, 50, 50, 1000):
@@ -52,4 +52,3 @@ def test_each_watermark_is_told_once(tmp_path: Path, free: SimpleNamespace) -> N
         ("disk_ok", "info"),
     ]
     assert events(database, "disk_full") == [{"free_mb": 50}]
-    database.close()

@@ -18,7 +18,7 @@ from dicom_node.serve import disk
 from dicom_node.serve import retention as retention_module
 from dicom_node.serve.coordinator import Coordinator
 from dicom_node.serve.retention import Retention
-from dicom_node.store import held, jobs, outbox, retention
+from dicom_node.store import chain, held, jobs, outbox, retention
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewReport
 from dicom_node.store.retention import Kept, Rules
@@ -248,6 +248,8 @@ def test_a_person_may_let_the_rest_of_a_purged_study_go_on(make: Callable[..., S
 def test_records_and_their_story_go_last(make: Callable[..., Site]) -> None:
     site = make(retention={"images_days": 1, "reports_days": 2, "records_days": 3})
     site.finished("1.2.3")
+    with site.database.write() as session:
+        chain.put(session, chain.next_links(session))
     site.clock.move(4 * DAY)
     kinds = [item.kind for item in site.retention.purge_by_age()]
     assert kinds == [Kept.IMAGES, Kept.REPORTS, Kept.RECORDS]

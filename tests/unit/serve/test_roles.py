@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_node.config import NodeConfig
 from dicom_node.demo.ports import free_port
 from dicom_node.errors import ConfigError, NodeError, StoreError
-from dicom_node.inference.bundles import Bundle
 from dicom_node.serve import roles
+from dicom_node.serve.live import Live
 from dicom_node.serve.locks import hold, holders
 from dicom_node.store.database import Database
 from tests.peers.ports import listens, wait_for
 from tests.unit.serve.small_node import config_in, write_config
 
-Role = Callable[[NodeConfig, Mapping[str, Bundle], Database, threading.Event], None]
+Role = Callable[[Live, Database], None]
 
 NO_ROUTES: dict[str, Any] = {"routes": []}
 
@@ -30,6 +29,7 @@ def quiet_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the logging nor the signals of the test process are changed."""
     monkeypatch.setattr(roles, "set_up_logging", lambda _: None)
     monkeypatch.setattr(roles, "stop_with_parent", lambda _: None)
+    monkeypatch.setattr(roles, "on_hangup", lambda _: None)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path, role: Role) -> tuple[int, list[Any]]:
@@ -107,7 +107,7 @@ def test_a_second_coordinator_waits_for_the_first_to_end(
     )
     with capture_logs() as logs:
         second = threading.Thread(
-            target=roles.ROLES["coordinator"], args=(config, {}, database, stop)
+            target=roles.ROLES["coordinator"], args=(Live.fixed(config, {}, stop), database)
         )
         second.start()
         try:
@@ -128,7 +128,7 @@ def test_a_waiting_coordinator_can_be_stopped(tmp_path: Path, database: Database
     stop = threading.Event()
     stop.set()
     with hold(config.node.data_dir, "coordinator"):  # type: ignore[union-attr]
-        roles.ROLES["coordinator"](config, {}, database, stop)
+        roles.ROLES["coordinator"](Live.fixed(config, {}, stop), database)
 
 
 def test_a_receiver_whose_port_is_taken_says_so(tmp_path: Path, database: Database) -> None:
@@ -136,13 +136,14 @@ def test_a_receiver_whose_port_is_taken_says_so(tmp_path: Path, database: Databa
     node = {"ae_title": "AINODE", "host": "127.0.0.1", "port": port, "data_dir": "data"}
     config = config_in(tmp_path, node=node, **NO_ROUTES)
     stop = threading.Event()
-    first = threading.Thread(target=roles.ROLES["receiver"], args=(config, {}, database, stop))
+    live = Live.fixed(config, {}, stop)
+    first = threading.Thread(target=roles.ROLES["receiver"], args=(live, database))
     first.start()
     try:
         wait_for("the receiver", lambda: "receiver-0" in holders(config.node.data_dir))
         wait_for("its port", lambda: listens(port))
         with pytest.raises(NodeError, match=f"127.0.0.1:{port}") as told:
-            roles.ROLES["receiver"](config, {}, database, stop)
+            roles.ROLES["receiver"](live, database)
         assert told.value.fix
     finally:
         stop.set()

@@ -26,7 +26,7 @@ from dicom_node.model.pipeline import PipelineSpec, ResultObject
 from dicom_node.model.states import JobState, StudyState
 from dicom_node.results import report
 from dicom_node.results.derived import UnfitSourceError
-from dicom_node.serve import worker as worker_module
+from dicom_node.serve import products
 from dicom_node.serve.worker import Worker, WorkerSettings
 from dicom_node.store import index, jobs, losses, outbox, overview
 from dicom_node.store.database import Database
@@ -162,7 +162,9 @@ def test_a_job_ends_with_an_sr_and_an_sc_on_disk_and_in_the_outbox(
     assert not worker.run_one()
     (job,) = all_jobs(database)
     assert (job.state, job.attempts) == (JobState.DONE, 1)
+    seconds = job.run_record.pop("seconds")
     assert job.run_record == {"device": "cpu", "version": samples.ALGORITHM.version}
+    assert {"results", "store"} <= seconds.keys()
     made = node.reports_made()
     assert sorted(kind for kind, _ in made.values()) == ["SC", "SR"]
     assert node.due() == 2
@@ -421,7 +423,7 @@ def test_a_full_disk_is_not_the_job_s_fault(
         def refuses(*_: object) -> None:
             raise SpoolError("reports", "No space left on device", "free space")
 
-        full.setattr(worker_module, "write_durably", refuses)
+        full.setattr(products, "write_durably", refuses)
         for _ in range(3):
             assert worker.run_one()
             (job,) = all_jobs(database)

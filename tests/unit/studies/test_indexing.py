@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,14 +23,6 @@ from dicom_node.studies import indexing
 from dicom_node.studies.indexing import Indexer
 from tests.factories import ManualClock, radiograph
 from tests.unit.serve.small_node import events, put_into_inbox
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    database.migrate()
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -1,0 +1,54 @@
+"""Findings as lines of a table: what was asked, the answer, and what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FindingLine:
+    """One finding in words."""
+
+    subject: str
+    question: str
+    answer: str
+    more: str = ""
+
+
+def finding_lines(findings: Iterable[tuple[str, Mapping[str, Any]]]) -> list[FindingLine]:
+    """Tell the findings of a job that a reader wants in a table; pictures tell the others."""
+    lines = []
+    for kind, data in findings:
+        subject = str(data.get("subject", {}).get("name", ""))
+        if kind == "classification":
+            lines.append(_classification(subject, data))
+        elif kind == "measurement":
+            lines.append(_measurement(subject, data))
+        elif kind == "not_evaluated":
+            lines.append(FindingLine(subject, "not evaluated", str(data["text"])))
+    return lines
+
+
+def _classification(subject: str, data: Mapping[str, Any]) -> FindingLine:
+    labels = [str(label["text"]) for label in data["labels"]]
+    answer = labels[data["predicted"]]
+    more = str(data.get("rule") or "")
+    if not more:
+        probability = data["probabilities"][data["predicted"]]
+        more = f"{'probability' if data.get('calibrated', True) else 'score'} {probability:.0%}"
+        others = [labels[index] for index in data.get("prediction_set") or ()]
+        if len(others) > 1 and data.get("coverage"):
+            more += f"; {data['coverage']:.0%} set: {', '.join(others)}"
+    return FindingLine(subject, str(data["question"]["meaning"]), answer, more)
+
+
+def _measurement(subject: str, data: Mapping[str, Any]) -> FindingLine:
+    unit = "" if data["unit"]["value"] == "1" else f" {data['unit']['value']}"
+    answer = f"{data['value']:.4g}"
+    if data.get("uncertainty") is not None:
+        answer += f" ± {data['uncertainty']:.2g}"
+    return FindingLine(
+        subject, str(data["concept"]["meaning"]), answer + unit, str(data.get("method") or "")
+    )

@@ -1,0 +1,147 @@
+"""What of a changed node.yaml a role takes while it runs, and what waits for a restart."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from dicom_node.config import InvalidConfigError, load_config
+from dicom_node.errors import ConfigError
+from dicom_node.serve.live import (
+    Live,
+    Loaded,
+    live_config,
+    load_beside,
+    load_text,
+    running_config,
+    running_file,
+)
+from dicom_node.serve.reloading import Reloader, load_for_role, notices
+from dicom_node.store import configurations
+from dicom_node.store.database import Database
+from tests.peers.ports import wait_for
+from tests.unit.serve.small_node import config_in, write_config
+
+NO_ROUTES: dict[str, object] = {"routes": []}
+
+
+def test_peers_and_routes_are_taken_and_ports_wait(tmp_path: Path) -> None:
+    started = config_in(tmp_path, **NO_ROUTES)
+    fresh = config_in(
+        tmp_path,
+        node={"ae_title": "OTHER", "data_dir": "elsewhere", "port": 4242},
+        inference={"workers": 3, "attempts": 7},
+        settle={"quiet_seconds": 5},
+        **NO_ROUTES,
+    )
+    now, waiting = live_config(started, fresh)
+    assert now.node == started.node
+    assert now.settle.quiet_seconds == 5
+    assert (now.inference.workers, now.inference.attempts) == (1, 7)
+    assert {"node.ae_title", "node.port", "node.data_dir", "inference.workers"} <= set(waiting)
+    assert "inference.attempts" not in waiting
+
+
+def test_nothing_waits_where_nothing_changed(tmp_path: Path) -> None:
+    config = config_in(tmp_path, **NO_ROUTES)
+    assert live_config(config, config) == (config, ())
+
+
+def test_a_peer_that_needs_a_certificate_waits_for_the_tls_that_it_needs(tmp_path: Path) -> None:
+    file = write_config(tmp_path, **NO_ROUTES)
+    started = load_config(file)
+    tls = {"certificate": "c", "key": "k", "client_ca": "a", "client_certificate": "optional"}
+    peer = {"ae_title": "X", "host": "h", "port": 1, "needs_certificate": True}
+    write_config(tmp_path, receive={"tls": tls}, peers={"xray": peer}, **NO_ROUTES)
+    with pytest.raises(InvalidConfigError, match="restart"):
+        load_beside(started, file.read_text(), file)
+
+
+def test_a_role_takes_what_is_asked_for_and_keeps_the_old_when_it_is_wrong(tmp_path: Path) -> None:
+    first = Loaded("first", config_in(tmp_path, **NO_ROUTES), {})
+    second = Loaded("second", first.config, {})
+    answers: list[Loaded | ConfigError] = [ConfigError("a", "b", "c"), second]
+    asked: list[int] = []
+
+    def load() -> Loaded:
+        asked.append(len(asked))
+        answer = answers[asked[-1]]
+        if isinstance(answer, ConfigError):
+            raise answer
+        return answer
+
+    stop = threading.Event()
+    live = Live(first, load, stop)
+    live.begin()
+    with live.following(), capture_logs() as logs:
+        live.ask()
+        wait_for("the refusal", lambda: logs)
+        assert live.text == "first"
+        assert not live.turn.is_set()
+        live.ask()
+        assert live.turn.wait(60)
+        assert live.begin().text == "second"
+        assert not live.turn.is_set()
+        stop.set()
+        assert live.turn.wait(60)
+        live.begin()
+        assert live.turn.is_set()
+    assert [line["event"] for line in logs] == ["configuration_refused", "configuration_taken"]
+
+
+def test_the_supervisor_keeps_the_last_good_file_for_roles_that_start_again(
+    tmp_path: Path,
+) -> None:
+    file = write_config(tmp_path, **NO_ROUTES)
+    reloader = Reloader(file, load_text(file.read_text(), file))
+    reloader.start(file.read_text())
+    write_config(tmp_path, settle={"quiet_seconds": 7}, **NO_ROUTES)
+    assert reloader.reload()
+    file.write_text(file.read_text() + "nonsense: 1\n")
+    assert not reloader.reload()
+    first, again = load_for_role(file, reloader.folder)
+    assert first.config.settle.quiet_seconds == 7
+    assert again().config.settle.quiet_seconds == 7
+    assert (reloader.folder.stat().st_mode & 0o077) == 0
+    found = running_config(file)
+    assert found is not None
+    assert found.settle.quiet_seconds == 7
+    database = Database(first.config.database_url)
+    with database.read() as session:
+        last = configurations.last_reload(session)
+        assert last is not None
+        assert not last.taken
+        assert "nonsense" in last.problems[0]
+        assert notices(file, first.config, session) == []  # nothing runs
+    database.close()
+
+
+def test_a_role_of_its_own_records_its_reloads(tmp_path: Path, database: Database) -> None:
+    file = write_config(tmp_path, **NO_ROUTES)
+    _, again = load_for_role(file, None)
+    write_config(tmp_path, node={"ae_title": "B", "data_dir": "data"}, **NO_ROUTES)
+    assert again().config.node.ae_title == ["AINODE"]
+    with database.read() as session:
+        last = configurations.last_reload(session)
+    assert last is not None
+    assert last.taken
+    assert "node.ae_title" in last.needs_restart
+    file.write_text("node: 1\n")
+    with pytest.raises(ConfigError):
+        again()
+    with database.read() as session:
+        last = configurations.last_reload(session)
+    assert last is not None
+    assert not last.taken
+
+
+def test_no_running_configuration_is_invented(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text("node: [")
+    assert running_config(file) is None
+    file.write_text("node: {data_dir: 'data', x: [")
+    assert running_config(file) is None
+    assert not running_file(tmp_path).exists()

@@ -1,0 +1,123 @@
+"""The audit trail is sealed as it grows; its head is noted outside of the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+
+from dicom_node.config import NodeConfig
+from dicom_node.serve import sealing
+from dicom_node.serve.sealing import Sealer, head_file, noted_head
+from dicom_node.store import audit, chain
+from dicom_node.store.chain import Link
+from dicom_node.store.database import Database
+from dicom_node.store.tables import AuditEvent
+from dicom_node.store.watch_tables import AuditSeal
+from tests.factories import ManualClock
+from tests.unit.serve.small_node import config_in
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> NodeConfig:
+    return config_in(tmp_path)
+
+
+@pytest.fixture
+def sealer(config: NodeConfig, database: Database, clock: ManualClock) -> Sealer:
+    return Sealer(config, database, clock)
+
+
+def record(database: Database, number: int, kind: str = "study_settled") -> None:
+    with database.write() as session:
+        for _ in range(number):
+            audit.record(session, ManualClock().now(), kind, study_uid="1.2.3")
+
+
+def cut_off(database: Database, after: int) -> None:
+    with database.write() as session:
+        session.execute(delete(AuditEvent).where(AuditEvent.id > after))
+        session.execute(delete(AuditSeal).where(AuditSeal.position > after))
+
+
+def test_what_is_new_is_sealed_and_the_head_is_noted(
+    sealer: Sealer, config: NodeConfig, database: Database
+) -> None:
+    record(database, 1203)
+    assert sealer.seal_audit_trail() == 1203, "also what was there before the first start"
+    with database.read() as session:
+        head = chain.head(session)
+    assert head.position == 1203
+    assert noted_head(config) == head
+    assert sealer.seal_audit_trail() == 0
+    assert sealing.verify(config, database).whole
+    assert sealer.broken() == ""
+
+
+def test_a_tail_that_was_cut_off_is_told_and_the_note_stays_as_evidence(
+    sealer: Sealer, config: NodeConfig, database: Database
+) -> None:
+    record(database, 10)
+    sealer.seal_audit_trail()
+    noted = noted_head(config)
+    cut_off(database, 6)
+    record(database, 1, "study_held")
+    sealer.seal_audit_trail()
+    assert "ends at 7 and was noted up to 10" in sealer.broken()
+    assert noted_head(config) == noted
+    record(database, 5)
+    sealer.seal_audit_trail()
+    assert "is another than was noted at 10" in sealer.broken()
+    assert noted_head(config) == noted
+
+
+def test_the_whole_chain_is_looked_at_once_a_day_and_always_while_it_is_broken(
+    sealer: Sealer, database: Database, clock: ManualClock
+) -> None:
+    record(database, 3)
+    sealer.seal_audit_trail()
+    sealer.verify_audit_trail()
+    with database.write() as session:
+        session.execute(update(AuditEvent).where(AuditEvent.id == 2).values(kind="other"))
+    sealer.verify_audit_trail()
+    assert sealer.broken() == "", "not yet"
+    clock.move(24 * 3600)
+    sealer.verify_audit_trail()
+    assert "event 2" in sealer.broken()
+    with database.write() as session:
+        session.execute(update(AuditEvent).where(AuditEvent.id == 2).values(kind="study_settled"))
+    sealer.verify_audit_trail()
+    assert sealer.broken() == ""
+
+
+def test_a_person_may_accept_what_deviates_and_that_is_on_record(
+    sealer: Sealer, config: NodeConfig, database: Database, clock: ManualClock
+) -> None:
+    record(database, 10)
+    sealer.seal_audit_trail()
+    cut_off(database, 6)
+    with database.write() as session:
+        session.execute(update(AuditEvent).where(AuditEvent.id == 2).values(kind="other"))
+    assert sealing.verify(config, database).deviations == 2
+    assert sealing.accept(config, database, clock.now(), "jane", "backup of Sunday") == 2
+    sealer.seal_audit_trail()
+    verdict = sealing.verify(config, database)
+    assert (verdict.whole, verdict.accepted) == (True, 1), "a cut tail is not there any more"
+    with database.read() as session:
+        (event,) = audit.latest(session, 1, kind="audit_deviations_accepted")
+    assert event.data["deviations"] == [["changed", 2], ["tail", 7]]
+    assert (event.data["by"], event.data["noted"], event.data["ends_at"]) == ("jane", 10, 6)
+
+
+def test_a_note_that_somebody_spoilt_is_told(
+    sealer: Sealer, config: NodeConfig, database: Database, clock: ManualClock
+) -> None:
+    record(database, 1)
+    sealer.seal_audit_trail()
+    head_file(config).write_text("{}")
+    record(database, 1)
+    sealer.seal_audit_trail()
+    assert "cannot be read" in sealer.broken()
+    sealing.accept(config, database, clock.now(), "jane", "a mishap")
+    assert isinstance(noted_head(config), Link)
