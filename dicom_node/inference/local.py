@@ -88,18 +88,22 @@ class LocalExecutor:
         self,
         skip: Collection[str] = (),
         around: Callable[[str], AbstractContextManager[object]] = nullcontext,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> list[str]:
         """Load every pipeline; one that cannot be loaded is told and leaves the others alone.
 
         Args:
             skip: Leave these for their first job.
             around: Context in which each is loaded.
+            stopped: Whether to leave the rest.
 
         Returns:
             Those that were loaded now.
         """
         loaded = []
         for name in [n for n in self._bundles if n not in skip and n not in self._loaded]:
+            if stopped():
+                break
             try:
                 with around(name):
                     self._pipeline(name)

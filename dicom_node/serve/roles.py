@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -273,9 +274,11 @@ def _worker(live: Live, database: Database) -> None:
             executor.take(routed_bundles(now))
             limits = time_limits(now.config, now.bundles)
             around = partial(_while_loading, loading, limits)
-            loaded = executor.warm_up(left, around)
+            # a node that is stopped while it starts ends at once
+            loaded = executor.warm_up(left, around, live.stop.is_set)
             if settings.selftest:
-                self_test(executor, loaded, database, SystemClock(), around)
+                wanted = takewhile(lambda _: not live.stop.is_set(), loaded)
+                self_test(executor, wanted, database, SystemClock(), around)
             worker = _worker_of(now, executor, database, held, bell)
             worker.run(live.turn, timedelta(seconds=0.2))
 

@@ -53,6 +53,14 @@ def test_a_pipeline_that_cannot_be_loaded_leaves_the_others_alone(tmp_path: Path
         local.run("bad", made)
 
 
+def test_a_node_that_is_stopped_while_it_loads_leaves_the_rest(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_bundle(tmp_path, name)
+    local = executor(tmp_path)
+    asked = iter([False, True])
+    assert len(local.warm_up(stopped=lambda: next(asked))) == 1
+
+
 def test_a_site_s_own_weights_are_used(tmp_path: Path) -> None:
     write_bundle(tmp_path)
     made = job(tmp_path / "in", [radiograph(spot(30, 90))])
