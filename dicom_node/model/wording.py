@@ -1,4 +1,4 @@
-"""Conditions in words, as a list of pipelines or routes shows them."""
+"""Conditions and units in words, as lists and pages show them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from dicom_node.model.conditions import Conditions, Range, Test
 from dicom_node.model.findings import Side
 
 _SIDES = {Side.RIGHT: "right", Side.LEFT: "left", Side.UNKNOWN: "unknown", Side.NONE: "none"}
+
+_UNIT_SIGNS = {"[hnsf'U]": "HU", "mg/cm3": "mg/cm³", "mm3": "mm³", "cm2": "cm²", "1": ""}
+
+
+def unit_sign(code: str) -> str:
+    """Return a UCUM unit as a reader knows it: "HU" for "[hnsf'U]"; none for a pure number."""
+    return _UNIT_SIGNS.get(code, code)
 
 
 def in_words(when: Conditions) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dicom_node.model.wording import unit_sign
+
 
 @dataclass(frozen=True, slots=True)
 class FindingLine:
@@ -45,10 +47,13 @@ def _classification(subject: str, data: Mapping[str, Any]) -> FindingLine:
 
 
 def _measurement(subject: str, data: Mapping[str, Any]) -> FindingLine:
-    unit = "" if data["unit"]["value"] == "1" else f" {data['unit']['value']}"
+    unit = unit_sign(str(data["unit"]["value"]))
     answer = f"{data['value']:.4g}"
     if data.get("uncertainty") is not None:
         answer += f" ± {data['uncertainty']:.2g}"
     return FindingLine(
-        subject, str(data["concept"]["meaning"]), answer + unit, str(data.get("method") or "")
+        subject,
+        str(data["concept"]["meaning"]),
+        f"{answer} {unit}".rstrip(),
+        str(data.get("method") or ""),
     )

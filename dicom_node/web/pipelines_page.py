@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from dicom_node.inference.bundles import Bundle, weights_entry
 from dicom_node.model.states import JobState
-from dicom_node.model.wording import in_words
+from dicom_node.model.wording import in_words, unit_sign
 from dicom_node.store import pipeline_figures
 from dicom_node.store.pipeline_figures import Day, PipelineFigures, Scores
 from dicom_node.web.context import WebContext
@@ -187,7 +187,7 @@ def drift(found: Scores) -> dict[str, Any]:
         columns.append((name, week.number, week.shares, week.psi, week.mean, week.mean_set_size))
     return {
         "question": found.question,
-        "unit": found.unit,
+        "unit": unit_sign(found.unit),
         "parts": found.parts,
         "columns": [
             {
