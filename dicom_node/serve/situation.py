@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.config import NodeConfig
-from dicom_node.model.alerts import Severity
+from dicom_node.model.alerts import AlertRule, Severity
 from dicom_node.model.peers import Peer
 from dicom_node.model.states import DeliveryState, JobState, StudyState
 from dicom_node.serve.disk import DiskLevel, DiskState, disk_state
@@ -27,6 +27,19 @@ from dicom_node.store.watch_tables import PeerLook
 
 _REFUSALS_OF: Final = timedelta(hours=24)
 _SHOWN: Final = 5
+_TOLD_BELOW: Final = frozenset(
+    {
+        AlertRule.STUDY_HELD,
+        AlertRule.DISK_LOW,
+        AlertRule.DISK_FULL,
+        AlertRule.PIPELINE_SUSPECT,
+        AlertRule.PIPELINE_DISABLED,
+        AlertRule.FILES_ASIDE,
+        AlertRule.ROLE_DOWN,
+        AlertRule.REFUSALS,
+    }
+)
+"""Alerts whose cause has an entry of its own among the needs."""
 _ROLES: Final = ("receiver", "coordinator", "worker")
 
 
@@ -174,6 +187,8 @@ def _needs(
         title = "The disk is full" if disk.level is DiskLevel.FULL else "The disk gets full"
         yield Need(tone, title, disk.seen, "free space, or shorten `retention` in node.yaml")
     for alert in alerts_firing(session):
+        if alert.rule in _TOLD_BELOW:
+            continue
         tone = "bad" if alert.severity == Severity.CRITICAL else "warn"
         yield Need(
             tone, f"Alert: {alert.rule.replace('_', ' ')}", alert.text, alert.fix, "", alert.since

@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from dicom_node.model.access import Role
+from dicom_node.model.alerts import AlertRule, AlertState, Severity
 from dicom_node.model.states import HoldReason
-from dicom_node.store import audit, held
+from dicom_node.store import audit, fitness, held
 from dicom_node.store.activity import DAY, HOUR, activity
 from dicom_node.store.tables import Job
+from dicom_node.store.watch_tables import Alert
 from dicom_node.web.now import Lookout, _events
 from tests.unit.web.conftest import WebSite
 from tests.unit.web.studies import came, settled
@@ -36,6 +38,29 @@ def test_a_held_study_stands_on_top_with_the_way_to_it(web: WebSite) -> None:
 
 def test_a_node_that_does_not_run_is_told(web: WebSite) -> None:
     assert "No worker runs" in web.logged_in(Role.VIEWER).get("/").text
+
+
+def test_an_alert_is_told_unless_its_cause_is_told_anyway(web: WebSite) -> None:
+    now = web.clock.now()
+    with web.database.write() as session:
+        for rule in (AlertRule.CLOCK, AlertRule.PIPELINE_DISABLED):
+            session.add(
+                Alert(
+                    rule=rule,
+                    subject="kl",
+                    state=AlertState.FIRING,
+                    severity=Severity.CRITICAL,
+                    text=f"what {rule} says",
+                    fix="",
+                    since=now,
+                )
+            )
+        fitness.record(session, "kl", "1", "ab", ["probability 0.1 is 0.3"], now)
+    text = web.logged_in(Role.VIEWER).get("/").text
+    assert "Alert: clock" in text
+    assert "what clock says" in text
+    assert "kl is disabled: its self-test differs" in text
+    assert "what pipeline_disabled says" not in text
 
 
 def test_callers_that_were_refused_are_told(web: WebSite) -> None:
