@@ -18,7 +18,7 @@ from dicom_node.demo.phantom_studies import radiograph_study, write_study
 from dicom_node.model.instances import attributes_of
 from dicom_node.model.own_output import is_own_output
 from pipelines.phantoms.knee import knee_radiograph
-from tests.peers.node import Node, running_node, running_pacs, stored
+from tests.peers.node import INFERENCE, Node, running_node, running_pacs, stored
 from tests.peers.ports import wait_for
 
 _STUDIES = 20
@@ -141,7 +141,7 @@ def test_a_role_killed_ten_times_loses_and_doubles_nothing(
         running_node(
             tmp_path / "node",
             pacs.dicom_port,
-            inference={"device": "cpu", "threads": 1, "attempts": 20, "lease_seconds": 20},
+            inference={**INFERENCE, "attempts": 20},
         ) as node,
     ):
         killed: list[int] = []
@@ -166,7 +166,7 @@ def test_a_node_killed_ten_times_loses_and_doubles_nothing(
         running_node(
             tmp_path / "node",
             pacs.dicom_port,
-            inference={"device": "cpu", "threads": 1, "attempts": 20, "lease_seconds": 20},
+            inference={**INFERENCE, "attempts": 20},
         ) as node,
     ):
 

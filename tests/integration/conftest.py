@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.demo.orthanc import Orthanc
-from tests.peers.node import Node, running_node, running_pacs
+from tests.peers.node import INFERENCE, Node, running_node, running_pacs
 
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
@@ -29,6 +29,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert DICOMWEB.exists(), "orthanc-dicomweb is not installed: `make test` installs it"
     with (
         running_pacs(folder / "pacs", plugins=(DICOMWEB,)) as pacs,
-        running_node(folder / "node", pacs.dicom_port) as node,
+        running_node(
+            folder / "node", pacs.dicom_port, inference={**INFERENCE, "selftest": True}
+        ) as node,
     ):
         yield Site(node, pacs)

@@ -52,6 +52,17 @@ def _results(site: Site, study_uid: str) -> dict[str, tuple[Stored, FileDataset]
     return objects
 
 
+def test_each_pipeline_passes_its_self_test_when_the_node_starts(site: Site) -> None:
+    def passed() -> set[str]:
+        lines = (
+            json.loads(line) for line in site.node.log.read_text().splitlines() if line[:1] == "{"
+        )
+        return {line["pipeline"] for line in lines if line["event"] == "selftest_passed"}
+
+    wait_for("the self-tests", lambda: passed() == set(_SENT), 120)
+    assert json.loads(site.node.cli("status", "--json").stdout)["disabled"] == {}
+
+
 @pytest.fixture(scope="module")
 def hips(
     site: Site, shared: Path, tmp_path_factory: pytest.TempPathFactory

@@ -27,6 +27,9 @@ from tests.peers.ports import wait_for
 
 _ENDED = {"done", "not_evaluated", "failed"}
 
+INFERENCE = {"device": "cpu", "threads": 1, "lease_seconds": 20, "selftest": False}
+"""Without the self-test a node that is started again and again is soon at work."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -72,7 +75,7 @@ class Node:
             "accept_from": ["pacs", "xray"],
             "settle": {"quiet_seconds": quiet_seconds},
             "retry": {"first_seconds": 0.5, "longest_seconds": 2},
-            "inference": {"device": "cpu", "threads": 1, "lease_seconds": 20},
+            "inference": dict(INFERENCE),
             "routes": [dict(route) for route in routes],
             **sections,
         }
