@@ -49,7 +49,7 @@ class Dashboard:
     unrouted: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """A node with a dashboard, three studies that were analysed and one that was not."""
     folder = tmp_path_factory.mktemp("dashboard")
@@ -83,14 +83,14 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium without a window."""
     with running_chromium() as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cookies(dashboard: Dashboard, chromium: Browser) -> Callable[[Role], Any]:
     """The cookies of a role that has logged in, by the form, once."""
     kept: dict[Role, Any] = {}

@@ -34,7 +34,7 @@ def test_no_request_of_a_script_breaks_the_node(
         ]
         for operation in (item.ok() for item in schema.get_all_operations())
     }
-    assert sum(map(len, statuses.values())) > 200
+    assert sum(map(len, statuses.values())) >= 150
     answered = {label for label, found in statuses.items() if {200, 201, 204} & set(found)}
     # it is not all refused at the door
     assert len(answered) >= len(statuses) // 2, statuses
