@@ -158,7 +158,8 @@ def assert_accessible(page: Page) -> None:
 
 def shots(page: Page, name: str, folder: Path | None = None) -> list[Path]:
     """Take the page as it is at both sizes and in both themes; nothing may stick out sideways."""
-    kept = Path(os.environ.get("DICOM_NODE_SCREENSHOTS") or folder or "")
+    wanted = os.environ.get("DICOM_NODE_SCREENSHOTS") or folder
+    kept = Path(wanted) if wanted else None
     taken = []
     for size, (width, height) in _SIZES.items():
         page.set_viewport_size({"width": width, "height": height})
@@ -166,7 +167,7 @@ def shots(page: Page, name: str, folder: Path | None = None) -> list[Path]:
         assert wide <= width, f"{page.url} is {wide} px wide on a screen of {width} px"
         for theme in _THEMES:
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            if str(kept):
+            if kept is not None:
                 kept.mkdir(parents=True, exist_ok=True)
                 taken.append(kept / f"{name} {size} {theme}.png")
                 page.screenshot(path=taken[-1], full_page=True)
