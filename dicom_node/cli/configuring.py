@@ -15,17 +15,17 @@ from dicom_node.cli.options import (
     AsJson,
     ConfigFile,
     config_now,
-    console,
     database_of,
     print_json,
     say,
+    show,
 )
 from dicom_node.clock import SystemClock
 from dicom_node.config import InvalidConfigError
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.serve.reloading import Reloaded
 from dicom_node.store import configurations
-from dicom_node.terminal import Listing, Row, local_time
+from dicom_node.terminal import Row, local_time
 
 if TYPE_CHECKING:
     from dicom_node.serve.configuring import Configuring
@@ -130,11 +130,13 @@ def history(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> Non
     """
     with database_of(config_now(config)) as database, database.read() as session:
         lines = configurations.history(session)
-    if as_json:
-        print_json(lines)
-        return
-    rows = [Row((str(line.id), local_time(line.at), line.by), [line.why]) for line in lines]
-    console.print(Listing(("number", "from", "by"), rows) if rows else "no history yet")
+    show(
+        lines,
+        as_json,
+        ("number", "from", "by"),
+        lambda line: Row((str(line.id), local_time(line.at), line.by), [line.why]),
+        "no history yet",
+    )
 
 
 @app.command("rollback")

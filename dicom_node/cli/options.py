@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -18,9 +18,11 @@ from dicom_node.config import InvalidConfigError, NodeConfig, load_config
 from dicom_node.errors import ConfigError, StoreError
 from dicom_node.serve.live import running_config
 from dicom_node.store.database import Database
-from dicom_node.terminal import NodeConsole
+from dicom_node.terminal import Listing, NodeConsole, Row
 
 console = NodeConsole(highlight=False)
+
+Line = TypeVar("Line")
 
 ConfigFile = Annotated[
     Path,
@@ -51,6 +53,27 @@ def say(text: str, *, mark: str = "", style: str = "") -> None:
     """Print a line that may hold anything, after a mark in a colour."""
     shown = f"[{style}]{mark}[/] " if mark and style else f"{mark} " if mark else ""
     console.print(f"{shown}{escape(text)}")
+
+
+def show(
+    lines: Sequence[Line],
+    as_json: bool,
+    headings: Sequence[str],
+    row: Callable[[Line], Row],
+    nothing: str,
+) -> None:
+    """Print a table of lines, or the lines themselves as JSON.
+
+    Args:
+        row: Makes a line of the table.
+        nothing: Said when there are none.
+    """
+    if as_json:
+        print_json(lines)
+    elif lines:
+        console.print(Listing(headings, [row(line) for line in lines]))
+    else:
+        console.print(nothing)
 
 
 @contextmanager

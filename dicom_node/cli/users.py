@@ -12,10 +12,9 @@ from dicom_node.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigFile,
-    console,
     database_of,
-    print_json,
     say,
+    show,
     user,
 )
 from dicom_node.clock import SystemClock
@@ -23,7 +22,7 @@ from dicom_node.config import load_config
 from dicom_node.errors import NodeError
 from dicom_node.model.access import Role
 from dicom_node.store import accounts, sessions
-from dicom_node.terminal import Listing, Row, local_time
+from dicom_node.terminal import Row, local_time
 
 app = typer.Typer(
     help="Who may use the dashboard and the API.", no_args_is_help=True, rich_markup_mode=None
@@ -63,16 +62,15 @@ def listed(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     """
     with database_of(load_config(config)) as database, database.read() as session:
         lines = accounts.listed(session)
-    if as_json:
-        print_json(lines)
-    elif lines:
-        rows = [
-            Row((line.name, line.role, line.by, local_time(line.created_at), str(line.sessions)))
-            for line in lines
-        ]
-        console.print(Listing(("name", "role", "logs in by", "since", "sessions"), rows))
-    else:
-        console.print("no users yet: `dicom-node users add NAME --role admin`")
+    show(
+        lines,
+        as_json,
+        ("name", "role", "logs in by", "since", "sessions"),
+        lambda line: Row(
+            (line.name, line.role, line.by, local_time(line.created_at), str(line.sessions))
+        ),
+        "no users yet: `dicom-node users add NAME --role admin`",
+    )
 
 
 @app.command("passwd")
@@ -125,24 +123,13 @@ def tokens(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     """
     with database_of(load_config(config)) as database, database.read() as session:
         lines = sessions.tokens(session)
-    if as_json:
-        print_json(lines)
-    elif lines:
-        rows = [
-            Row(
-                (
-                    str(line.id),
-                    line.user,
-                    line.role,
-                    line.label,
-                    local_time(line.last_used_at) if line.last_used_at else "never",
-                )
-            )
-            for line in lines
-        ]
-        console.print(Listing(("number", "user", "role", "label", "last used"), rows))
-    else:
-        console.print("no tokens")
+
+    def row(line: sessions.TokenLine) -> Row:
+        used = local_time(line.last_used_at) if line.last_used_at else "never"
+        return Row((str(line.id), line.user, line.role, line.label, used))
+
+    headings = ("number", "user", "role", "label", "last used")
+    show(lines, as_json, headings, row, "no tokens")
 
 
 @app.command("revoke")

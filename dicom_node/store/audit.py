@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from dicom_node.store.tables import AuditEvent
+
+COLUMNS: Final = (
+    AuditEvent.id,
+    AuditEvent.at,
+    AuditEvent.kind,
+    AuditEvent.study_uid,
+    AuditEvent.job_id,
+    AuditEvent.peer,
+    AuditEvent.data,
+)
+"""All of an event, without an object of the session for each."""
 
 
 def record(
@@ -40,19 +51,7 @@ def latest(
     session: Session, limit: int, *, kind: str | None = None, study_uid: str | None = None
 ) -> Sequence[Row[Any]]:
     """Return the columns of the latest events, newest first; of one kind or study if given."""
-    query = (
-        select(
-            AuditEvent.id,
-            AuditEvent.at,
-            AuditEvent.kind,
-            AuditEvent.study_uid,
-            AuditEvent.job_id,
-            AuditEvent.peer,
-            AuditEvent.data,
-        )
-        .order_by(AuditEvent.id.desc())
-        .limit(limit)
-    )
+    query = select(*COLUMNS).order_by(AuditEvent.id.desc()).limit(limit)
     if kind:
         query = query.where(AuditEvent.kind == kind)
     if study_uid:

@@ -84,7 +84,7 @@ def next_links(
         thorough: Look at all events, not only at those near the end.
     """
     last = head(session)
-    query = _unsealed(session, thorough, *_COLUMNS).order_by(AuditEvent.id).limit(limit)
+    query = _unsealed(session, thorough, *audit.COLUMNS).order_by(AuditEvent.id).limit(limit)
     rows = session.execute(query).all()
     new = []
     for row in rows:
@@ -133,7 +133,7 @@ def sealed(session: Session, after: int = 0, limit: int | None = None) -> Iterat
     while left is None or left > 0:
         size = _PAGE if left is None else min(_PAGE, left)
         rows = session.execute(
-            select(AuditSeal.position, AuditSeal.digest, AuditSeal.event_id, *_COLUMNS)
+            select(AuditSeal.position, AuditSeal.digest, AuditSeal.event_id, *audit.COLUMNS)
             .outerjoin(AuditEvent, AuditEvent.id == AuditSeal.event_id)
             .where(AuditSeal.position > after)
             .order_by(AuditSeal.position)
@@ -204,17 +204,6 @@ def forget(session: Session, before: datetime, now: datetime, *, up_to: int | No
         .execution_options(synchronize_session=False)
     )
     return len(ids)
-
-
-_COLUMNS: Final = (
-    AuditEvent.id,
-    AuditEvent.at,
-    AuditEvent.kind,
-    AuditEvent.study_uid,
-    AuditEvent.job_id,
-    AuditEvent.peer,
-    AuditEvent.data,
-)
 
 
 def _forgotten_data(session: Session) -> list[dict[str, Any]]:
