@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -12,8 +13,10 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     generate_uid,
 )
+from sqlalchemy.orm import Session
 
 from dicom_node.model.instances import AttributeValue, InstanceFacts
+from dicom_node.store.tables import Report
 
 
 class ManualClock:
@@ -122,3 +125,22 @@ def _put_pixels(dataset: FileDataset, pixels: np.ndarray) -> None:
     dataset.HighBit = 11
     dataset.PixelRepresentation = 0
     dataset.PixelData = pixels.astype("<u2").tobytes()
+
+
+def report_row(session: Session, job_id: int, at: datetime, **changes: Any) -> Report:
+    """Put a report of a job into the tables, as finishing the job does."""
+    report = Report(
+        **{
+            "job_id": job_id,
+            "kind": "SR",
+            "sop_class_uid": "1",
+            "sop_instance_uid": "1.1",
+            "path": "",
+            "sha256": "",
+            "created_at": at,
+            **changes,
+        }
+    )
+    session.add(report)
+    session.flush()
+    return report

@@ -14,9 +14,9 @@ from dicom_node.model.alerts import AlertRule
 from dicom_node.model.states import DeliveryState, HoldReason, JobState, StudyState
 from dicom_node.store import audit, fitness, looks
 from dicom_node.store.database import Database
-from dicom_node.store.tables import Delivery, Job, Report, Study, Suspect
+from dicom_node.store.tables import Delivery, Job, Study, Suspect
 from dicom_node.store.watch_tables import REPOSITORY, AuditMark
-from tests.factories import ManualClock
+from tests.factories import ManualClock, report_row
 from tests.unit.serve.small_node import config_in
 
 NOW = ManualClock().now()
@@ -130,17 +130,7 @@ def test_objects_that_wait_too_long_or_were_given_up(ask: Ask, database: Databas
         for number, state in enumerate(
             (DeliveryState.PENDING, DeliveryState.PENDING, DeliveryState.FAILED)
         ):
-            report = Report(
-                job_id=job_id,
-                kind="SR",
-                sop_class_uid="1",
-                sop_instance_uid=f"1.{number}",
-                path="",
-                sha256="",
-                created_at=NOW,
-            )
-            session.add(report)
-            session.flush()
+            report = report_row(session, job_id, NOW, sop_instance_uid=f"1.{number}")
             session.add(
                 Delivery(
                     report_id=report.id,

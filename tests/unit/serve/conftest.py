@@ -1,13 +1,16 @@
-"""A fresh spool and clock for each test."""
+"""A fresh spool, clock and small node for each test."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import FileDataset
 
+from dicom_node.store.database import Database
 from dicom_node.store.spool import Spool
-from tests.factories import ManualClock
+from tests.factories import ManualClock, radiograph
+from tests.unit.serve.worker_node import Node
 
 
 @pytest.fixture
@@ -18,3 +21,19 @@ def spool(tmp_path: Path) -> Spool:
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+@pytest.fixture
+def image() -> FileDataset:
+    return radiograph(study="1.2.3")
+
+
+@pytest.fixture
+def node(
+    tmp_path: Path, database: Database, spool: Spool, clock: ManualClock, image: FileDataset
+) -> Node:
+    """A node with one image and a job on it."""
+    node = Node(tmp_path, database, spool, clock)
+    node.receive(image)
+    node.queue(str(image.SOPInstanceUID))
+    return node

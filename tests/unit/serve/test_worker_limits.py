@@ -24,7 +24,7 @@ from dicom_node.store.tables import Job
 from tests.factories import ManualClock, radiograph
 from tests.unit.results import samples
 from tests.unit.serve.small_node import all_jobs, events
-from tests.unit.serve.test_worker import LEASE, Node, Pipelines, grades, raises
+from tests.unit.serve.worker_node import LEASE, Node, Pipelines, grades, raises
 
 WAIT = timedelta(seconds=5)
 

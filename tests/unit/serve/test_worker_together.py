@@ -21,7 +21,7 @@ from dicom_node.store.tables import Study
 from dicom_node.studies.indexing import Indexer
 from tests.factories import ManualClock, radiograph
 from tests.unit.serve.small_node import all_jobs, put_into_inbox
-from tests.unit.serve.test_worker import LEASE, Pipelines, grades
+from tests.unit.serve.worker_node import LEASE, Pipelines, grades
 
 
 class Together(Pipelines):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from dicom_node.model.access import Role
-from dicom_node.store.tables import Job, Report
+from dicom_node.store.tables import Job
+from tests.factories import report_row
 from tests.unit.web.conftest import WebSite
 from tests.unit.web.studies import came, settled
 
@@ -111,18 +113,7 @@ def test_an_object_outside_the_folder_of_reports_is_not_shown(web: WebSite, tmp_
         )
         session.add(job)
         session.flush()
-        report = Report(
-            job_id=job.id,
-            kind="SC",
-            sop_class_uid="1.2",
-            sop_instance_uid="1.2.3",
-            path="../../secret.dcm",
-            sha256="",
-            created_at=now,
-        )
-        session.add(report)
-        session.flush()
-        number = report.id
+        number = report_row(session, job.id, now, kind="SC", path="../../secret.dcm").id
     answer = web.logged_in().get(f"/studies/{uid}/objects/{number}/picture.png")
     assert answer.status_code == 404
 
@@ -170,3 +161,22 @@ def test_words_that_are_sql_find_nothing_and_break_nothing(web: WebSite) -> None
         assert found.status_code == 200
         # what holds no word at all narrows nothing
         assert found.text.count("row-link") == (0 if text.strip("\x00\\") else 1), text
+
+
+@pytest.mark.parametrize("page", ["/studies", "/api/v1/studies"])
+def test_our_own_mistake_tells_the_caller_nothing_and_the_log_its_place(
+    web: WebSite, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    def mistaken(*_: object, **__: object) -> None:
+        raise RuntimeError("DOE^JANE is not a number")
+
+    monkeypatch.setattr("dicom_node.store.search.find", mistaken)
+    browser = web.script() if page.startswith("/api") else web.logged_in()
+    with capture_logs() as logs:
+        answer = browser.get(page)
+    assert answer.status_code == 500
+    assert "page_failed" in answer.text
+    (line,) = [line for line in logs if line["event"] == "page_failed"]
+    assert line["page"] == page
+    assert "RuntimeError" in str(line)
+    assert "DOE" not in answer.text + str(logs)

@@ -16,8 +16,9 @@ from dicom_node.model.alerts import AlertState
 from dicom_node.model.states import DeliveryState, JobState, StudyState
 from dicom_node.serve.locks import hold
 from dicom_node.store import audit, looks
-from dicom_node.store.tables import Delivery, Job, Report, Study
+from dicom_node.store.tables import Delivery, Job, Study
 from dicom_node.store.watch_tables import REPOSITORY, Alert, AlertMessage, AuditMark, AuditSeal
+from tests.factories import report_row
 from tests.unit.web.conftest import WebSite
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -54,17 +55,7 @@ def fill(site: WebSite) -> None:
             )
             session.add(job)
         session.flush()
-        report = Report(
-            job_id=job.id,
-            kind="SR",
-            sop_class_uid="1",
-            sop_instance_uid="1.1",
-            path="",
-            sha256="",
-            created_at=now,
-        )
-        session.add(report)
-        session.flush()
+        report = report_row(session, job.id, now)
         session.add(
             Delivery(
                 report_id=report.id,
