@@ -17,6 +17,17 @@ def unit_sign(code: str) -> str:
     return _UNIT_SIGNS.get(code, code)
 
 
+def digits(value: float, sign: str) -> str:
+    """As many digits as a reader can use; the other forms of the SR hold them all."""
+    if sign != "%":
+        return f"{value:.6g}"
+    if 0 < value < 0.1:
+        return "less than 0.1"
+    if 99.9 < value < 100:
+        return "more than 99.9"
+    return f"{value:.1f}".removesuffix(".0")
+
+
 def in_words(when: Conditions) -> str:
     """Say what images meet the conditions: "CR, DX; body part knee; view AP, PA or unknown".
 

@@ -18,6 +18,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import BasicTextSRStorage
 
+from dicom_node.model.wording import digits
+
 TITLE: Final = codes.LN.DiagnosticImagingReport
 """Of CID 7000, Diagnostic Imaging Report Document Titles."""
 
@@ -106,15 +108,4 @@ def number_in_words(item: Dataset) -> str:
         and child.ConceptNameCodeSequence[0].CodeValue != _METHOD
     ]
     extra = f" ({', '.join(about)})" if about else ""
-    return f"{_digits(float(value.NumericValue), sign)} {sign}{extra}"
-
-
-def _digits(value: float, sign: str) -> str:
-    """As many digits as a reader can use; the other forms of the SR hold them all."""
-    if sign != "%":
-        return f"{value:.6g}"
-    if 0 < value < 0.1:
-        return "less than 0.1"
-    if 99.9 < value < 100:
-        return "more than 99.9"
-    return f"{value:.1f}".removesuffix(".0")
+    return f"{digits(float(value.NumericValue), sign)} {sign}{extra}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 
 from pydicom import Dataset, dcmread
@@ -43,6 +44,17 @@ def test_measurements_have_unit_range_and_uncertainty() -> None:
     assert "Normal Range Lower Limit: 120 mg/cm3" in text
     assert "range of measurement uncertainty: 11.3 mg/cm3" in text
     assert "Source images: 24" in text
+
+
+def test_a_tiny_probability_has_no_digits_that_nobody_can_use() -> None:
+    header = samples.knee_header()
+    sure = replace(
+        samples.kl(samples.one_knee(header)),
+        probabilities=(0.0001, 0.0001, 0.9996, 0.0001, 0.0001),
+    )
+    text = text_of(samples.findings(header, [sure]), [header])
+    assert "Probability: more than 99.9 %" in text
+    assert "Probability: less than 0.1 %" in text
 
 
 def test_not_evaluated_says_why() -> None:
