@@ -27,8 +27,8 @@ from dicom_node.model.states import JobState
 from dicom_node.serve import reloading
 from dicom_node.serve.disk import DiskLevel, DiskState, disk_state
 from dicom_node.serve.locks import holders
+from dicom_node.serve.story import Step, story
 from dicom_node.store import alerts, audit, figures, fitness, overview
-from dicom_node.store.tables import AuditEvent
 from dicom_node.terminal import (
     Listing,
     Row,
@@ -41,6 +41,7 @@ from dicom_node.terminal import (
 _REFUSALS_OF: Final = timedelta(hours=24)
 """What callers were refused is shown for so long."""
 _HELD_SHOWN: Final = 10
+_TONES: Final = {"good": "green", "bad": "red", "warn": "yellow", "person": "bold"}
 
 
 def status(
@@ -116,7 +117,7 @@ def status(
     if lines:
         console.print(studies_table(lines, wide=wide), crop=False)
     if events:
-        console.print(Listing(("", ""), [_event(event) for event in events]))
+        console.print(Listing(("", ""), [_step(step) for step in story(events)]))
 
 
 def jobs(
@@ -246,24 +247,15 @@ def _summary(
     return lines
 
 
-def _event(event: AuditEvent) -> Row:
-    """One line of a study's story, what is known of it in words below."""
-    said = "; ".join(f"{key} {_plain(value)}" for key, value in event.data.items() if value)
-    who = f"{event.kind} ({event.peer})" if event.peer else event.kind
-    job = f", job {event.job_id}" if event.job_id else ""
-    return Row((local_time(event.at), f"{who}{job}"), [said] if said else [])
+def _step(step: Step) -> Row:
+    """One line of a study's story, the reason or the answer below."""
+    times = f", {step.times} times" if step.times > 1 else ""
+    text = Text(f"{step.text}{times}", style=_TONES.get(step.tone, ""))
+    return Row((local_time(step.at), text), [step.more] if step.more else [])
 
 
 def _files(number: int) -> str:
     return "1 file" if number == 1 else f"{number} files"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value))
-    if isinstance(value, dict):
-        return "; ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    return str(value)
 
 
 COMMANDS = (status, jobs)
