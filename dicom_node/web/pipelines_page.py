@@ -17,7 +17,8 @@ from dicom_node.inference.bundles import Bundle, weights_entry
 from dicom_node.model.states import JobState
 from dicom_node.model.wording import in_words, unit_sign
 from dicom_node.store import pipeline_figures
-from dicom_node.store.pipeline_figures import Day, PipelineFigures, Scores
+from dicom_node.store.pipeline_figures import Day, PipelineFigures
+from dicom_node.store.pipeline_scores import Scores, scores
 from dicom_node.web.context import WebContext
 from dicom_node.web.failures import NotThereError
 from dicom_node.web.requests import Context, Read, Viewer, page
@@ -115,8 +116,7 @@ def pipeline_page(
         bars=bars(pipeline_figures.by_day(session, name, now - _FIGURES_OF), now.date()),
         days=_FIGURES_OF.days,
         scores=[
-            drift(item)
-            for item in pipeline_figures.scores(session, name, bundle.version, now - _DRIFT_OF, now)
+            drift(item) for item in scores(session, name, bundle.version, now - _DRIFT_OF, now)
         ],
         data=[str(item) for item in entry.data] if entry else [],
         stated=_flat(entry.figures) if entry else [],
@@ -276,7 +276,7 @@ def read_pipeline(
     return PipelineDetail(
         next(line for line in lines if line.name == name),
         pipeline_figures.by_day(session, name, since),
-        pipeline_figures.scores(session, name, bundle.version, now - _DRIFT_OF, now),
+        scores(session, name, bundle.version, now - _DRIFT_OF, now),
         [str(item) for item in entry.data] if entry else [],
         now,
     )
