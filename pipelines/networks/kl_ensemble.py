@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from monai.networks.nets import DenseNet121, EfficientNetBN, resnet50
 from torch import Tensor, nn
 
-from pipelines.networks.efficientnet_lite import EfficientNetLite0
+from pipelines.networks.efficientnet_lite import EfficientNetLite
 
 Vote = Literal["soft", "hard", "mix"]
 
 NETWORKS: Final[Mapping[str, Callable[[int], nn.Module]]] = {
-    "efficientnet_lite0": EfficientNetLite0,
+    "efficientnet_lite0": EfficientNetLite,
+    "efficientnet_lite1": lambda n: EfficientNetLite(n, "efficientnet_lite1"),
+    "efficientnet_lite2": lambda n: EfficientNetLite(n, "efficientnet_lite2"),
     "efficientnet_b0": lambda n: EfficientNetBN("efficientnet-b0", False, num_classes=n),
     "efficientnet_b5": lambda n: EfficientNetBN("efficientnet-b5", False, num_classes=n),
     "densenet121": lambda n: DenseNet121(2, 3, n),

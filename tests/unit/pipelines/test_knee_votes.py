@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipelines.networks.efficientnet_lite import EfficientNetLite, imagenet, load_in_order
 from pipelines.networks.kl_ensemble import KLEnsemble, Member, voted
 from pipelines.networks.knee_kl import KneeKL
 
@@ -76,3 +77,20 @@ def test_an_unknown_network_or_vote_is_named() -> None:
         Member("alexnet", 64, 5)
     with pytest.raises(ValueError, match="soft, hard or mix"):
         KneeKL([{"network": "efficientnet_lite0", "image_size": 64}], vote="loud")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("variant", ["efficientnet_lite0", "efficientnet_lite1"])
+def test_a_network_with_imagenet_weights_keeps_every_one_of_them(variant: str) -> None:
+    network = imagenet(variant, 1000).eval()
+    again = EfficientNetLite(1000, variant).eval()
+    assert load_in_order(again, network.state_dict()) == []
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = network(image)
+        assert torch.equal(found, again(image))
+    assert found.std() > 0.5, "weights that fit nowhere would leave the head as it began"
+
+
+def test_a_network_without_imagenet_weights_is_named() -> None:
+    with pytest.raises(ValueError, match="resnet50; give a file"):
+        imagenet("resnet50", 5)
