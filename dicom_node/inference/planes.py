@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,8 +63,8 @@ class Headers:
     unplaced: int
 
 
-def planes_of(headers: Sequence[Dataset]) -> Headers:
-    """Read the planes of a series from its headers, in their order."""
+def planes_of(headers: Iterable[Dataset]) -> Headers:
+    """Read the planes of a series from its headers, in their order; none is kept."""
     planes: list[Plane] = []
     localizers = unplaced = 0
     for number_, header in enumerate(headers):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,12 +11,13 @@ import numpy.typing as npt
 import structlog
 
 from dicom_node.errors import ImageError
-from dicom_node.inference.files import read_file, read_header
+from dicom_node.inference.files import DicomFile, read_file, read_header
 from dicom_node.inference.jobs import JobInput
 from dicom_node.inference.planes import planes_of
 from dicom_node.inference.radiograph import Radiograph, read_radiograph
 from dicom_node.inference.stack import UnfitVolumeError, stack_of
-from dicom_node.inference.volume import read_volume, windowed
+from dicom_node.inference.tilt import Shift
+from dicom_node.inference.volume import read_volume
 from dicom_node.model import own_codes
 from dicom_node.model.findings import ImageReference
 from dicom_node.model.instances import InstanceFacts
@@ -41,30 +41,33 @@ class Source:
 
     Attributes:
         label: Tells it from the job's other images; "" when it is the only one.
-        values: float32 [H, W] in 0..1, or [H, W, D] in HU; None when there is a `rejection`.
+        values: float32 [H, W] in 0..1, or float32 or int16 [H, W, D] in HU; None when there is a
+            `rejection`.
         affine: Of a volume, voxel index to RAS mm.
         spacing: (row, column) in mm, None when not known.
         pictures: What is shown, uint8 [H, W], by the reference's key; of a rejected volume the
             middle slice only.
         notes: What the reader should know of how it was read.
+        shifts: Of a volume, how each slice was moved against its picture; empty: none was.
     """
 
     references: tuple[ImageReference, ...]
     attributes: Mapping[str, Any]
     label: str = ""
-    values: npt.NDArray[np.float32] | None = None
+    values: npt.NDArray[np.float32] | npt.NDArray[np.int16] | None = None
     affine: npt.NDArray[np.float64] | None = None
     spacing: tuple[float, float] | None = None
     pictures: Pictures = field(default_factory=dict)
     rejection: Rejection | None = None
     notes: tuple[str, ...] = ()
+    shifts: tuple[Shift, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
     """One file of a job with its facts; ordered by the scanner's numbering, then UID."""
 
-    file: Path
+    file: DicomFile
     facts: InstanceFacts
 
     @property
@@ -147,7 +150,7 @@ def _volumes(members: Sequence[_Member], choose: Choose | None) -> Iterator[Sour
 def _candidate(members: Sequence[_Member]) -> SeriesCandidate:
     attributes = members[0].facts.attributes
     try:
-        stack = stack_of(planes_of([read_header(member.file) for member in members]))
+        stack = stack_of(planes_of(read_header(member.file) for member in members))
     except ImageError as error:
         return SeriesCandidate(attributes, len(members), error.why)
     return SeriesCandidate(
@@ -175,8 +178,9 @@ def _volume(members: Sequence[_Member], label: str) -> Source:
         volume.values,
         volume.affine,
         volume.spacing[:2],
-        {r.key: windowed(volume.values[:, :, n]) for n, r in enumerate(volume.references)},
+        dict(zip((r.key for r in volume.references), volume.pictures, strict=True)),
         notes=volume.notes,
+        shifts=volume.shifts,
     )
 
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from dicom_node.errors import ImageError
 from dicom_node.inference.planes import Headers, Plane
+from dicom_node.inference.spacing import unevenness
+from dicom_node.inference.tilt import MOST_DEGREES, Shift, tilt_of
 from dicom_node.model import own_codes
 from dicom_node.model.codes import Code
 
@@ -20,12 +22,8 @@ _SAME_SPACING_MM: Final = 0.001
 _MAIN_SHARE: Final = 2 / 3
 """Fewer of a series' slices than this in one geometry: it is not one stack with a few strays."""
 _SAME_PLACE_MM: Final = 0.01
-_UNEVEN: Final = 0.1
-"""Share of the spacing by which the distance of two slices may differ, beside …"""
-_ROUNDING_MM: Final = 0.05
-"""… the rounding of positions in headers."""
-_TILT: Final = 0.02
-"""Sine of the angle between the normal and the way from slice to slice."""
+_MOST_VOXELS: Final = 2**29
+"""More are not read, so that memory is bounded: 2,048 slices of 512 by 512 pixels."""
 
 
 class UnfitVolumeError(ImageError):
@@ -43,16 +41,29 @@ class Stack:
     Attributes:
         planes: From feet to head.
         step: Distance of two slices in mm.
-        notes: What was left out, for the reader.
+        notes: What was left out or changed, for the reader.
+        shifts: Where the slices of a tilted gantry lie in the stack's frame (`tilt`); empty: they
+            are straight, and fill it.
     """
 
     planes: tuple[Plane, ...]
     step: float
     notes: tuple[str, ...]
+    shifts: tuple[Shift, ...] = ()
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(rows, columns) that hold all slices where they lie."""
+        rows, columns = self.planes[0].shape
+        down, right = np.max(self.shifts, axis=0) if self.shifts else (0, 0)
+        return rows + int(down), columns + int(right)
 
     @property
     def affine(self) -> npt.NDArray[np.float64]:
-        """4×4, voxel index (row, column, slice) to RAS mm, as MONAI and NIfTI have it."""
+        """4×4, voxel index (row, column, slice) to RAS mm, as MONAI and NIfTI have it.
+
+        It holds for the stack's frame.
+        """
         first = self.planes[0]
         affine = np.eye(4)
         # going down the rows follows the direction of a column, and the other way round
@@ -60,6 +71,11 @@ class Stack:
         affine[:3, 1] = first.orientation[:3] * first.spacing[1]
         affine[:3, 2] = first.normal * self.step
         affine[:3, 3] = first.position
+        if self.shifts:
+            # the slice that the others were measured against lies where it says
+            middle = len(self.planes) // 2
+            corner = affine[:3, :3] @ [*self.shifts[middle], middle]
+            affine[:3, 3] = self.planes[middle].position - corner
         affine[:2] *= -1  # DICOM's LPS to RAS
         return affine
 
@@ -68,7 +84,8 @@ def stack_of(headers: Headers) -> Stack:
     """Put a series' slices in order, without localizers, strays and doubles.
 
     Raises:
-        UnfitVolumeError: They are too few, of mixed geometry, tilted, missing or spaced unevenly.
+        UnfitVolumeError: They are too few or too many, of mixed geometry, tilted too much, missing
+            or spaced unevenly.
     """
     main = _main_group(headers.planes)
     if len(main) < 2:
@@ -94,11 +111,16 @@ def stack_of(headers: Headers) -> Stack:
             "the images do not say how their values become Hounsfield units",
             "send the original CT images",
         )
-    return Stack(
-        tuple(ordered),
-        _step(ordered),
-        _notes(headers, len(headers.planes) - len(main), len(main) - len(ordered)),
-    )
+    shifts, notes = _shifts(ordered)
+    left_out = _notes(headers, len(headers.planes) - len(main), len(main) - len(ordered))
+    stack = Stack(tuple(ordered), _step(ordered), (*left_out, *notes), shifts)
+    if len(ordered) * stack.frame[0] * stack.frame[1] > _MOST_VOXELS:
+        raise UnfitVolumeError(
+            own_codes.UNFIT_GEOMETRY,
+            f"the series has more than {_MOST_VOXELS} voxels, the most that are read",
+            "send a reconstruction with thicker slices",
+        )
+    return stack
 
 
 def _main_group(planes: Sequence[Plane]) -> list[Plane]:
@@ -154,27 +176,36 @@ def _earliest(plane: Plane) -> tuple[int, str]:
 
 def _step(ordered: Sequence[Plane]) -> float:
     """Return the distance of the slices in mm; all must have the same."""
-    normal = ordered[0].normal
-    ways = np.diff([plane.position for plane in ordered], axis=0)
-    distances = ways @ normal
-    step = float(np.median(distances))
-    sideways = np.linalg.norm(ways - distances[:, None] * normal, axis=1)
-    if (sideways > _TILT * np.abs(distances) + _ROUNDING_MM).any():
-        raise UnfitVolumeError(
-            own_codes.UNFIT_GEOMETRY,
-            "the slices are shifted against each other (gantry tilt)",
-            "send a series reconstructed without tilt",
-        )
-    uneven = np.abs(distances - step) > _UNEVEN * step + _ROUNDING_MM
-    if uneven.any():
-        raise UnfitVolumeError(
-            own_codes.UNFIT_GEOMETRY,
-            f"slices are missing or spaced unevenly: {int(uneven.sum())} of {len(distances)} "
-            f"distances differ from {step:.2f} mm",
-            "send the whole series",
-        )
+    distances = np.diff([plane.position @ ordered[0].normal for plane in ordered])
+    uneven = unevenness(distances)
+    if uneven:
+        raise UnfitVolumeError(own_codes.UNFIT_GEOMETRY, *uneven)
     # the mean over the whole way is exact where single positions are rounded
     return float(distances.mean())
+
+
+def _shifts(ordered: Sequence[Plane]) -> tuple[tuple[Shift, ...], tuple[str, ...]]:
+    """Return how a tilted stack is made straight, and the note that tells of it."""
+    tilt = tilt_of(ordered)
+    if not tilt.regular:
+        raise UnfitVolumeError(
+            own_codes.UNFIT_GEOMETRY,
+            "the slices are shifted against each other unevenly",
+            "send a series of one reconstruction",
+        )
+    if tilt.degrees > MOST_DEGREES:
+        raise UnfitVolumeError(
+            own_codes.UNFIT_GEOMETRY,
+            f"the gantry was tilted by {tilt.degrees:.0f} degrees; at most {MOST_DEGREES:g} are "
+            "made straight",
+            "send a series reconstructed without tilt",
+        )
+    if not tilt.shifts:
+        return (), ()
+    return tilt.shifts, (
+        f"the gantry was tilted by {tilt.degrees:.0f} degrees: the slices were moved against each "
+        "other by whole pixels",
+    )
 
 
 def _notes(headers: Headers, strays: int, doubles: int) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def read_folder(
     if unknown or not rows:
         why = f"not in the catalogue: {', '.join(unknown)}" if unknown else f"no row of {split!r}"
         raise ValueError(f"{folder / 'labels.csv'}: {why}")
-    images = [to_input(_read(folder / row["file"])) for row in rows]
+    images = [to_input(read_image(folder / row["file"])) for row in rows]
     return torch.stack(images), np.array([labels.index(row["label"]) for row in rows])
 
 
@@ -193,8 +193,8 @@ def _not_ap(seed: int, side: str, rng: np.random.Generator, others: Sequence[Pat
     return to_input(_grey(others[int(rng.integers(len(others)))]))
 
 
-def _read(file: Path) -> npt.NDArray[np.float32]:
-    """An image [H, W] in 0..1: DICOM by its preamble (PS3.10 7.1), else a picture."""
+def read_image(file: Path) -> npt.NDArray[np.float32]:
+    """Return an image [H, W] in 0..1: DICOM by its preamble (PS3.10 7.1), else a picture."""
     with file.open("rb") as stream:
         if stream.read(132)[128:] != b"DICM":
             return _grey(file)

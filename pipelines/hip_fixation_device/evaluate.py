@@ -1,6 +1,7 @@
 """Measure the hip device network: python -m pipelines.hip_fixation_device.evaluate --output DIR
 
 On fresh phantoms, or with `--data DIR` on a site's own images (`labels.csv`: file, label, split).
+`--backgrounds TABLE` measures simulated devices on real hips too (`phantoms.hip_backgrounds`).
 `--outside DIR...` names folders of images that show no hip, for the gate. Prints a table; writes
 `evaluation.json`, `confusion.png` and `roc.png`.
 """
@@ -22,6 +23,7 @@ from dicom_node.inference.bundles import load_bundle
 from dicom_node.inference.parts import build_parts
 from pipelines.hip_fixation_device.data import (
     CATALOGUE,
+    LABELS,
     Labels,
     folder_images,
     labels_of,
@@ -29,7 +31,14 @@ from pipelines.hip_fixation_device.data import (
     simulated,
     unseen,
 )
+from pipelines.hip_fixation_device.mixing import (
+    as_tensors,
+    hip_dataset,
+    read_backgrounds,
+    simulated_items,
+)
 from pipelines.hip_fixation_device.train import evaluate
+from pipelines.phantoms.hip_backgrounds import Background
 from pipelines.transforms.calibration import expected_calibration_error, prediction_set, softmax
 from pipelines.transforms.hip import HipDeviceAnswerd
 
@@ -56,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=_FRESH)
     parser.add_argument("--unseen", type=int, default=100, help="hips with metal of unseen kinds")
     parser.add_argument("--outside", type=Path, nargs="*", default=[])
+    parser.add_argument("--backgrounds", type=Path, help="table of real hips without metal")
     options = parser.parse_args(arguments)
     parts = build_parts(load_bundle(Path(__file__).parent, options.weights), torch.device("cpu"))
     answer = parts.postprocessing.transforms[0]  # type: ignore[attr-defined]
@@ -74,6 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
         images, kinds = unseen(options.unseen, options.seed + 1)
         strange = evaluate(parts.network, images)
         found["unseen"] = open_set(output[hips], strange, kinds, answer.farthest)
+    if options.backgrounds is not None:
+        found["backgrounds"] = on_backgrounds(
+            parts.network, read_backgrounds(options.backgrounds), options.seed + 2, answer
+        )
     found["outside"] = {}
     for folder in options.outside:
         outside = evaluate(parts.network, folder_images(folder))[:, :-1]
@@ -124,6 +138,27 @@ def figures(
         if (~hips).any()
         else {},
     }
+
+
+def on_backgrounds(
+    network: torch.nn.Module,
+    backgrounds: Sequence[Background],
+    seed: int,
+    answer: HipDeviceAnswerd,
+    each: int = 5,
+) -> list[dict[str, float]]:
+    """Return for each real hip how simulated devices in it are taken, with and without the gate."""
+    found = []
+    for background in backgrounds:
+        items = simulated_items(LABELS[:-1], each, seed, backgrounds=1)
+        images, truth = as_tensors(hip_dataset(items, [background]), LABELS)
+        logits = evaluate(network, images)[:, :-1]
+        refused = softmax(logits / answer.temperature)[:, -1] > answer.most_not_ap
+        right = logits[:, :-1].argmax(1) == truth
+        found.append(
+            {"n": len(truth), "top1": float(right.mean()), "refused": float(refused.mean())}
+        )
+    return found
 
 
 def open_set(known: Array, unknown: Array, kinds: Sequence[str], farthest: float) -> dict[str, Any]:
@@ -203,6 +238,11 @@ def table(found: dict[str, Any]) -> str:
             f"open set: AUROC {unknown['auroc']:.3f}; {unknown['not_called_a_device']:.3f} of "
             f"{unknown['n']} hips with metal of unseen kinds are not called a device; "
             f"{unknown['known_refused']:.3f} of the devices are refused as too far"
+        )
+    for number, row in enumerate(found.get("backgrounds", ()), start=1):
+        lines.append(
+            f"background {number}: {row['refused']:.3f} of {row['n']} simulated hips on it are "
+            f"refused as no AP hip; TOP-1 {row['top1']:.3f}, were they not"
         )
     for name, gate in {"not_ap": found["not_ap"], **found.get("outside", {})}.items():
         if gate:

@@ -2,7 +2,9 @@
 
 On simulation, or with `--data DIR [--catalogue FILE]` on a site's own images: DIR/labels.csv has
 `file`, `label` (a key of the catalogue, none, other, not_ap) and `split` (train, val; by patient).
-DIR/labels.csv may name DICOM files. `--bundle FOLDER` writes the whole bundle of these devices.
+DIR/labels.csv may name DICOM files. `--mixed N` adds N simulated hips of each label that the
+simulator knows, `--backgrounds TABLE` draws these on real hips (`phantoms.hip_backgrounds`).
+`--bundle FOLDER` writes the whole bundle of these devices.
 Prints what goes into configs/inference.yaml: temperature, threshold and the gate's limit.
 """
 
@@ -33,6 +35,12 @@ from pipelines.hip_fixation_device.data import (
     read_folder,
     simulated,
 )
+from pipelines.hip_fixation_device.mixing import (
+    as_tensors,
+    hip_dataset,
+    read_backgrounds,
+    simulated_items,
+)
 from pipelines.hip_fixation_device.site_bundle import write_bundle
 from pipelines.networks.hip import HipDeviceNet
 from pipelines.transforms.calibration import fit_temperature, fit_threshold, softmax
@@ -52,6 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders: no hips")
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "train.yaml")
     parser.add_argument("--bundle", type=Path, help="write the bundle of the catalogue here")
+    parser.add_argument(
+        "--mixed", type=int, default=0, help="simulated hips a label, and background"
+    )
+    parser.add_argument("--backgrounds", type=Path, help="table of real hips without metal")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -70,6 +82,16 @@ def main(arguments: list[str] | None = None) -> int:
         labels, number = LABELS, int(settings["images"])
         images, truth = simulated(number, seed, others, extra=settings["extra"])
         held_images, held = simulated(int(settings["held_out"]), seed + 1, others)
+    backgrounds = read_backgrounds(options.backgrounds) if options.backgrounds else []
+    items = simulated_items(
+        [label for label in labels if label in LABELS[:-1]],
+        options.mixed,
+        seed + 2,
+        len(backgrounds),
+    )
+    if items:
+        more, more_truth = as_tensors(hip_dataset(items, backgrounds), labels)
+        images, truth = torch.cat([images, more]), np.r_[truth, more_truth]
     print(f"{len(images)} images, {len(others)} real ones to choose from", flush=True)
     network = train(images, torch.from_numpy(truth), len(labels), settings)
     # what is shipped in half precision is calibrated in half precision
@@ -150,7 +172,7 @@ def train(
             checkpoint.with_suffix(".part").replace(checkpoint)
     network = network.cpu().eval()
     with torch.inference_mode():
-        parts = [network.pooled(images[n : n + 32]) for n in range(0, len(images), 32)]
+        parts = [network.described(images[n : n + 32]) for n in range(0, len(images), 32)]
         network.know(torch.cat(parts), labels)
     return network
 

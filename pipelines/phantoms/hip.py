@@ -66,16 +66,13 @@ def hip_radiograph(
         width_mm * (0.52 if side == "R" else 0.48) + rng.normal(0, 7),
     )
     canvas = OutlineCanvas(shape, spacing_mm, middle, size, flip=side == "L")
-    femur, turn = _femur_pose(rng, view)
+    femur, turn = femur_pose(rng, view)
     image = _tissue(canvas, rng) + _pelvis(canvas, rng)
     image += _femur(canvas, rng, turn)
     image += 0.045 * texture(rng, shape, spacing_mm) * np.clip(image - 0.42, 0, 0.3)
-    metal = _metal(canvas, rng, device, femur, turn)
-    if metal is not None:
-        # the ray is weakened exponentially, and scatter lifts what lies behind metal
-        image = image + (1.12 - image) * (1 - np.exp(-metal)) * rng.uniform(0.9, 1.0)
+    image = with_metal(image, metal(canvas.x, canvas.y, rng, device, femur, turn), rng)
     image = ndimage.gaussian_filter(image, 0.35 / spacing_mm)
-    image = _expose(image, rng, spacing_mm)
+    image = expose(image, rng, spacing_mm)
     if marker:
         stamp(image, side, spacing_mm, left=side == "R")
     stored = np.clip(image * 4095, 0, 4095).astype(np.uint16)
@@ -83,7 +80,7 @@ def hip_radiograph(
     return HipPhantom(stored, spacing_mm, (row, column), side, device, view)
 
 
-def _femur_pose(rng: np.random.Generator, view: str) -> tuple[Femur, float]:
+def femur_pose(rng: np.random.Generator, view: str) -> tuple[Femur, float]:
     angle = np.radians(rng.uniform(126, 136) - 90)
     turn = rng.normal(0, 3) if view == "AP" else rng.uniform(38, 60)
     return (
@@ -227,10 +224,21 @@ def _femur(canvas: OutlineCanvas, rng: np.random.Generator, turn: float) -> Arra
     return 0.17 * bulge + 0.05 * (depth > 0) + 0.17 * shell + 0.03 * head * (depth > 0)
 
 
-def _metal(
-    canvas: OutlineCanvas, rng: np.random.Generator, device: str, femur: Femur, turn: float
+def with_metal(image: Array, exponent: Array | None, rng: np.random.Generator) -> Array:
+    """Weaken the rays exponentially; scatter lifts what lies behind metal."""
+    if exponent is None:
+        return image
+    return image + (1.12 - image) * (1 - np.exp(-exponent)) * rng.uniform(0.9, 1.0)
+
+
+def metal(
+    x: Array, y: Array, rng: np.random.Generator, device: str, femur: Femur, turn: float
 ) -> Array | None:
-    """The exponent of Beer-Lambert's law on each ray; the device turns with the leg."""
+    """The exponent of Beer-Lambert's law on each ray; the device turns with the leg.
+
+    Args:
+        x, y: Where the rays end, mm from the femoral head's centre: to the inner side, and down.
+    """
     if device == "none":
         return None
     if device == "other":
@@ -241,10 +249,10 @@ def _metal(
     pose = turned(np.radians(rng.normal(0, 4)), np.radians(rng.normal(0, 9)), turn)
     source = (float(rng.normal(20, 25)), float(rng.normal(0, 30)), float(rng.uniform(900, 1100)))
     # a harder beam is weakened less
-    return rng.uniform(0.8, 1.3) * shade(parts, canvas.x, canvas.y, Beam(pose, source))
+    return rng.uniform(0.8, 1.3) * shade(parts, x, y, Beam(pose, source))
 
 
-def _expose(image: Array, rng: np.random.Generator, spacing: float) -> Array:
+def expose(image: Array, rng: np.random.Generator, spacing: float) -> Array:
     """Gain, gamma, unevenness, scatter and noise; collimated to dark, seldom to white."""
     shape = image.shape
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]

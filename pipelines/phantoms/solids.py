@@ -200,8 +200,7 @@ def ray_length(part: Part, x: Array, y: Array, beam: Beam) -> Array:
     """Return the millimetres of each ray inside the part.
 
     Args:
-        x, y: [H, W] where each ray meets the plane z = 0, mm; rows share y, columns share x up
-            to a factor, as on a canvas.
+        x, y: [H, W] where each ray meets the plane z = 0, mm.
     """
     corners, reach = part.corners()
     points = corners @ beam.turn.T
@@ -217,8 +216,8 @@ def ray_length(part: Part, x: Array, y: Array, beam: Beam) -> Array:
     ]
     left, right = min(p[0] for p in shadow), max(p[0] for p in shadow)
     top, bottom = min(p[1] for p in shadow), max(p[1] for p in shadow)
-    rows = np.flatnonzero((y[:, 0] >= top) & (y[:, 0] <= bottom))
-    columns = np.flatnonzero((x[0] >= left) & (x[0] <= right))
+    near = (y >= top) & (y <= bottom) & (x >= left) & (x <= right)
+    rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
     if not rows.size or not columns.size:
         return total
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -230,17 +231,12 @@ def _body_mask(
 ) -> tuple[npt.NDArray[np.bool_], tuple[int, int, int]]:
     """The body at the source's resolution: probability above one half, between its two discs."""
     reach = 40.0 / GRID_MM
-    corners = np.array([level.centre - reach, level.centre + reach]) + np.array([start, 0, 0])
-    source = np.sort(grid.to_source(corners), axis=0)
-    low = np.clip(np.floor(source[0]), 0, np.array(shape) - 1).astype(int)
-    high = np.clip(np.ceil(source[1]), 0, np.array(shape) - 1).astype(int) + 1
-    # Grid coordinates of every source row, column and slice of the box, per grid axis.
-    along = [
-        grid.from_source_axis(k, np.arange(low[grid.order[k]], high[grid.order[k]]))
-        for k in range(3)
-    ]
-    along[0] = along[0] - start
-    points = np.stack(np.meshgrid(*along, indexing="ij"))
+    corners = np.array(list(product(*zip(level.centre - reach, level.centre + reach, strict=True))))
+    source = grid.to_source(corners + np.array([start, 0, 0]))
+    low = np.clip(np.floor(source.min(0)), 0, np.array(shape) - 1).astype(int)
+    high = np.clip(np.ceil(source.max(0)), 0, np.array(shape) - 1).astype(int) + 1
+    points = grid.from_source(low, high)
+    points[0] -= start
     chance = ndimage.map_coordinates(body, points, order=1, mode="nearest")
     height = np.tensordot(level.axis, points - level.centre[:, None, None, None], axes=(0, 0))
     mask = (chance > 0.5) & (height > level.low) & (height < level.high)

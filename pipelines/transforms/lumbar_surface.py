@@ -18,6 +18,7 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 ANGLES: Final = 48
 _STEP_MM: Final = 0.5
+_SLICES: Final = 16
 
 
 def fit_surface(
@@ -62,10 +63,7 @@ def _fit(
 ) -> Array:
     centre = np.array(ndimage.center_of_mass(blob)) * spacing
     u, v = _across(axis)
-    points = np.stack(np.indices(blob.shape), -1) * spacing - centre
-    height = points @ axis
-    inside_height = height[blob]
-    low, high = np.percentile(inside_height, (0.5, 99.5))
+    low, high = np.percentile((np.argwhere(blob) * spacing - centre) @ axis, (0.5, 99.5))
     levels = np.linspace(low * 0.85, high * 0.85, 7)
     guess = _radii(blob.astype(np.float32), 0.5, centre, axis, u, v, levels, spacing)
     smooth = ndimage.gaussian_filter(hu, 0.6 / spacing)
@@ -79,12 +77,20 @@ def _fit(
     shift = ndimage.gaussian_filter(shift, (0.7, 1.2), mode=("nearest", "wrap"))
     radii = guess + weight * shift
     bottom, top = _ends(smooth, radii, low, high, centre, axis, u, v, spacing, weight)
-    angle = np.arctan2(points @ v, points @ u) % (2 * np.pi) / (2 * np.pi) * ANGLES
-    at = np.interp(height, levels, np.arange(len(levels)))
     wrapped = np.concatenate([radii, radii[:, :1]], axis=1)
-    limit = ndimage.map_coordinates(wrapped, [at, angle], order=1, mode="nearest")
-    distance = np.sqrt(np.maximum((points**2).sum(-1) - height**2, 0))
-    return np.minimum(limit - distance, np.minimum(height - bottom, top - height))
+    depth = np.empty(blob.shape)
+    # a few slices at a time: thin ones make boxes of millions of voxels
+    for first in range(0, blob.shape[2], _SLICES):
+        part = depth[..., first : first + _SLICES]
+        points = np.stack(np.indices(part.shape), -1)
+        points = (points + np.array([0, 0, first])) * spacing - centre
+        height = points @ axis
+        angle = np.arctan2(points @ v, points @ u) % (2 * np.pi) / (2 * np.pi) * ANGLES
+        at = np.interp(height, levels, np.arange(len(levels)))
+        limit = ndimage.map_coordinates(wrapped, [at, angle], order=1, mode="nearest")
+        distance = np.sqrt(np.maximum((points**2).sum(-1) - height**2, 0))
+        part[:] = np.minimum(limit - distance, np.minimum(height - bottom, top - height))
+    return depth
 
 
 def _across(axis: Array) -> tuple[Array, Array]:

@@ -30,7 +30,7 @@ from pipelines.phantoms.hip import hip_radiograph
 from pipelines.transforms.hip import HipDeviceAnswerd
 
 torch.set_num_threads(1)
-_SHIPPED = WEIGHTS / "hip_fixation_device" / "0.3.0.safetensors"
+_SHIPPED = WEIGHTS / "hip_fixation_device" / "0.4.0.safetensors"
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_the_distance_is_large_for_features_that_no_device_has() -> None:
     with torch.inference_mode():
         images = torch.rand(40, 1, 64, 64, generator=generator)
         assert float(network(images)[:, -1].max()) == 0.0
-        network.know(network.pooled(images), torch.arange(40) % 2)
+        network.know(network.described(images), torch.arange(40) % 2)
         near = network(images)[:, -1]
         stripes = torch.zeros(1, 1, 64, 64)
         stripes[..., ::2, :] = 1
@@ -203,6 +203,20 @@ def test_weights_from_before_the_distances_load_and_refuse_nothing() -> None:
     network.load_state_dict(state)
     with torch.inference_mode():
         assert float(network(torch.rand(1, 1, 64, 64))[0, -1]) == 0.0
+
+
+def test_weights_whose_distance_looks_at_the_last_block_alone_give_the_same_distance() -> None:
+    network = HipDeviceNet(5).eval()
+    state = network.state_dict()
+    generator = torch.Generator().manual_seed(0)
+    centres, whitening = torch.rand(2, 256, generator=generator), torch.eye(256)
+    state["centres"], state["whitening"] = centres, whitening
+    network.load_state_dict(state)
+    with torch.inference_mode():
+        image = torch.rand(1, 1, 64, 64, generator=generator)
+        last = network.described(image)[:, -256:]
+        expected = float(torch.cdist(last, centres).min())
+        assert float(network(image)[0, -1]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_gate_figures_of_a_gate_that_sees_nothing() -> None:

@@ -41,13 +41,45 @@ def test_a_bright_block_is_found_where_it_was_whatever_the_orientation(
     assert grid.to_source(centre) == pytest.approx(np.array(at, float), abs=tolerance)
 
 
-@given(index=st.floats(0, 30), flip=st.booleans())
-def test_source_and_grid_indices_invert_each_other(index: float, flip: bool) -> None:
-    affine = np.diag([-1.0 if flip else 1.0, 1, 1, 1])
-    grid = ras_grid(torch.zeros(33, 33, 33), affine, 4.0)
-    inside = grid.from_source_axis(0, np.array([index]))
-    back = grid.to_source(np.array([[inside[0], 0.0, 0.0]]))[0, 0]
-    assert back == pytest.approx(index, abs=1e-6)
+@settings(deadline=None)
+@given(low=st.integers(0, 20), flip=st.booleans(), degrees=st.sampled_from([0.0, 2.0, 10.0, -25.0]))
+def test_source_and_grid_indices_invert_each_other(low: int, flip: bool, degrees: float) -> None:
+    grid = ras_grid(
+        torch.zeros(33, 33, 33), _leaning(degrees) @ np.diag([1, -1 if flip else 1, 1, 1]), 4.0
+    )
+    first, last = np.array([low, low, low]), np.array([low + 3, low + 2, low + 4])
+    points = np.moveaxis(grid.from_source(first, last), 0, -1)
+    back = grid.to_source(points)
+    order = np.argsort(grid.order)
+    expected = np.stack(np.meshgrid(*map(np.arange, first, last), indexing="ij"), -1)
+    assert np.transpose(back, (*order, 3)) == pytest.approx(expected, abs=1e-6)
+
+
+def _leaning(degrees: float) -> np.ndarray:
+    """Affine of 1 mm voxels whose second and third axes are turned about the first."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[cos, -sin], [sin, cos]]
+    return affine
+
+
+@pytest.mark.parametrize("degrees", [-20.0, 8.0, 25.0])
+def test_oblique_slices_are_turned_upright(degrees: float) -> None:
+    """A column upright in the patient is upright in the grid, and stands where it stands."""
+    affine = _leaning(degrees)
+    places = np.moveaxis(np.indices((48, 60, 72)), 0, -1) @ affine[:3, :3].T
+    middle = places.reshape(-1, 3).mean(0)
+    inside = np.hypot(*(places - middle)[..., :2].reshape(-1, 2).T).reshape(48, 60, 72) < 8
+    volume = torch.from_numpy(np.where(inside, 300.0, -1000.0).astype(np.float32))
+    grid = ras_grid(volume, affine, 4.0)
+    seen = grid.data.numpy() > -350
+    depth = seen.shape[2]
+    for height in (round(depth * 0.4), depth // 2, round(depth * 0.6)):
+        x, y = np.argwhere(seen[:, :, height]).mean(0)
+        at = affine[:3, :3] @ grid.to_source(np.array([x, y, height]))
+        assert at[:2] == pytest.approx(middle[:2], abs=2)
+    up = grid.direction_to_source(np.array([0.0, 0.0, 1.0]))
+    assert affine[:3, :3] @ up == pytest.approx([0, 0, 1], abs=1e-3)
 
 
 def test_the_mean_survives_the_averaging_of_noise() -> None:
