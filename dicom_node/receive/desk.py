@@ -48,6 +48,7 @@ class Desk:
         self._spool = spool
         self._on_event = on_event
         self._clock = clock
+        self._kept_any = False
 
     def change(self, settings: ReceiverSettings) -> None:
         """Let in, from now on, whom other settings let in; who is in stays in."""
@@ -66,8 +67,11 @@ class Desk:
         return rejection
 
     def leave(self, caller: Caller) -> None:
-        """Note that a caller who was let in has gone."""
+        """Note that a caller who was let in has gone; after the last, what came is indexed."""
         self._door.leave(caller)
+        if self._kept_any and not self.associations:
+            self._kept_any = False
+            self._spool.arrivals.ring()
 
     def receive(self, caller: Caller, request: StoreRequest) -> Receipt:
         """Begin to take an instance."""
@@ -75,14 +79,16 @@ class Desk:
 
     def answered(self, caller: Caller, sop_instance_uid: str, answer: Answer) -> None:
         """Note the answer that an instance is about to get."""
-        if answer.status != SUCCESS:
-            self._tell(
-                ReceiveKind.INSTANCE_REFUSED,
-                caller,
-                answer.reason,
-                status=answer.status,
-                sop_instance_uid=sop_instance_uid,
-            )
+        if answer.status == SUCCESS:
+            self._kept_any = True
+            return
+        self._tell(
+            ReceiveKind.INSTANCE_REFUSED,
+            caller,
+            answer.reason,
+            status=answer.status,
+            sop_instance_uid=sop_instance_uid,
+        )
 
     def commit(self, caller: Caller, event: Any) -> tuple[int, str | None]:
         """Take the request of an N-ACTION event; its report comes later.

@@ -17,7 +17,7 @@ from typing import Final
 
 from pydicom.uid import UID
 
-Bytes = bytes | mmap.mmap
+Bytes = bytes | mmap.mmap | memoryview
 """Bytes at hand, or a file's, which need not all be in memory."""
 
 _LONG_LENGTH: Final = frozenset(
@@ -167,7 +167,7 @@ class _Walker:
                 return position
             tag = group << 16 | number
             if tag in wanted and length <= _LONGEST_WANTED:
-                self.found[tag] = data[value:end]
+                self.found[tag] = bytes(data[value:end])
             position = end
         return position
 

@@ -142,10 +142,13 @@ class Messages:
             self._answer(self._request, self._receipt)
 
     def _answer(self, request: Command, receipt: Receipt) -> None:
-        answer = receipt.finish()
-        self._desk.answered(self._caller, request.sop_instance_uid, answer)
-        response = store_response(request, answer.status, answer.reason)
-        self._line.send(command_pdus(response, self._context_id, self._line.max_length))
+        answer = receipt.finish(moved=False)
+        try:
+            self._desk.answered(self._caller, request.sop_instance_uid, answer)
+            response = store_response(request, answer.status, answer.reason)
+            self._line.send(command_pdus(response, self._context_id, self._line.max_length))
+        finally:
+            receipt.move()
         self.answered += 1
         self._clear()
 

@@ -41,8 +41,8 @@ TESTED_VERSIONS: Final = frozenset({"3.0.4"})
 class Receiver:
     """Listens on a port until it is stopped.
 
-    C-STORE answers 0x0000 after the file is fsynced and renamed into the spool's inbox; any
-    other status means that nothing was kept, and leaves an event.
+    C-STORE answers 0x0000 after the file is durable in the spool, from where it goes to the
+    inbox whatever happens; any other status means that nothing was kept, and leaves an event.
 
     Args:
         commitments: Keeps storage commitment requests; None: they are refused.
@@ -90,6 +90,7 @@ class Receiver:
         left = self._spool.clean_up()
         if left.kept or left.removed:
             _log.warning("unfinished_files_found", kept=left.kept, removed=left.removed)
+        self._spool.keep_reserve(self._settings.reserve)
         if not is_tested_version():
             _log.warning(
                 "pynetdicom_not_tested",

@@ -67,6 +67,7 @@ class ReceiverSettings:
         acse_timeout: A connection without a whole A-ASSOCIATE request for so long is closed.
         stop_timeout: At `stop`, images in hand may be finished for so long.
         min_free_bytes: Below this, images are refused with 0xA700.
+        reserve: Bytes of files that are made ready for images (`store.reserve`); 0: none.
         stock: Run pynetdicom's own association, not ours (see `receive.association`).
     """
 
@@ -89,4 +90,5 @@ class ReceiverSettings:
     acse_timeout: float = 30
     stop_timeout: float = 30
     min_free_bytes: int = 0
+    reserve: int = 0
     stock: bool = False

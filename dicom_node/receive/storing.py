@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from dicom_node.receive.settings import (
     IMPLEMENTATION_VERSION,
     ReceiverSettings,
 )
+from dicom_node.store.collected import Collected
 from dicom_node.store.incoming import Incoming
 from dicom_node.store.spool import Spool
 
@@ -69,7 +69,7 @@ class Receipt:
         self._spool = spool
         self._settings = settings
         self._error: NodeError | None = None
-        self._incoming: Incoming | None = None
+        self._incoming: Incoming | Collected | None = None
         self._start = 0
         self._next_look = _FREE_SPACE_EVERY
         self._try(lambda: self._begin(caller))
@@ -87,15 +87,25 @@ class Receipt:
             self._next_look += _FREE_SPACE_EVERY
             self._try(self._check_room)
 
-    def finish(self) -> Answer:
-        """The data set is there: check it and make it durable; returns what to answer."""
+    def finish(self, *, moved: bool = True) -> Answer:
+        """The data set is there: check it and make it durable; returns what to answer.
+
+        Args:
+            moved: Move the file to the inbox, too; else `move` does it, after the answer is sent.
+        """
         study_uid = self._try(self._keep)
-        self.abandon()
+        if moved:
+            self.move()
         error = self._error
         if error is None:
             return Answer(SUCCESS, study_instance_uid=study_uid)
         status = error.status if isinstance(error, RefusedInstanceError) else OUT_OF_RESOURCES
         return Answer(status, f"{error.what}: {error.why} ({error.fix})")
+
+    def move(self) -> None:
+        """Move what was kept to the inbox; harmless when repeated, or when nothing was."""
+        if self._incoming is not None:
+            self._incoming.move()
 
     def abandon(self) -> None:
         """Leave nothing of it behind; harmless after `finish`."""
@@ -161,7 +171,7 @@ class Receipt:
         incoming.hasten()
         self._check_room()
         request = self._request
-        with mmap.mmap(incoming.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with incoming.contents() as data:
             filed = inspect(
                 data,
                 start=self._start,

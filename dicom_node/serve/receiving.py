@@ -33,6 +33,7 @@ def receiver_settings(config: NodeConfig) -> ReceiverSettings:
         network_timeout=receive.idle_seconds,
         acse_timeout=receive.request_seconds,
         min_free_bytes=node.min_free_mb * _MIB,
+        reserve=receive.reserve_mb * _MIB,
     )
 
 

@@ -77,16 +77,32 @@ def read_seal(preamble: bytes) -> Seal | None:
 
 def is_whole(file: Path) -> bool:
     """Tell whether a file is sealed and every byte of it is what the seal says, by reading it."""
+    return whole_size(file) == file.stat().st_size
+
+
+def whole_size(file: Path) -> int | None:
+    """Return how many bytes a seal vouches for, by reading them; None when it does not.
+
+    The file may be longer: one of the reserve (`store.reserve`) is cut after it was written.
+    """
     with file.open("rb") as stream:
         seal = read_seal(stream.read(PREAMBLE))
-        if seal is None or file.stat().st_size != seal.size or seal.start > seal.size:
-            return False
+        if seal is None or not PREAMBLE <= seal.start <= seal.size <= file.stat().st_size:
+            return None
         if zlib.crc32(stream.read(seal.start - PREAMBLE)) != seal.head_crc:
-            return False
+            return None
         checksum = new_checksum()
-        while chunk := stream.read(_CHUNK):
+        left = seal.size - seal.start
+        while chunk := stream.read(min(left, _CHUNK)):
             checksum.update(chunk)
-    return checksum.hexdigest() == seal.checksum
+            left -= len(chunk)
+    return seal.size if checksum.hexdigest() == seal.checksum else None
+
+
+def is_begun(file: Path) -> bool:
+    """Tell whether anything of an image is in a file; those made in advance are empty, or zeros."""
+    with file.open("rb") as stream:
+        return any(stream.read(PREAMBLE + len(b"DICM")))
 
 
 def dataset_sha256(file: Path) -> str:

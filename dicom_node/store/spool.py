@@ -7,7 +7,8 @@ crash leaves it in exactly one of these places.
 
 One fsync for each file: its name in `incoming/` is durable before its first byte is written
 (files are made in advance, and their folder synced once for all of them), and when it is whole it
-is sealed (`store.seal`) and fsynced. From then on it survives power loss; the rename to the inbox
+is sealed (`store.seal`) and fsynced; or written in one piece over a file of the reserve, which
+needs no fsync (`store.reserve`). From then on it survives power loss; the rename to the inbox
 need not, for `clean_up` finds a sealed file where it was and moves it again.
 """
 
@@ -21,9 +22,12 @@ from pathlib import Path
 
 from dicom_node.errors import SpoolError
 from dicom_node.model.identifiers import is_valid_uid
+from dicom_node.store.collected import Collected
+from dicom_node.store.doorbell import Doorbell
 from dicom_node.store.files import sync_folder
-from dicom_node.store.incoming import CleanedUp, Incoming, WritingFolder, refused
+from dicom_node.store.incoming import Incoming, refused
 from dicom_node.store.seal import checked_sha256, dataset_sha256
+from dicom_node.store.writing import CleanedUp, WritingFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Spool:
         self._inbox = root / "inbox"
         self._aside = root / "aside"
         self._writing = WritingFolder(root / "incoming", self._inbox)
+        self.arrivals = Doorbell(root / "wake", "arrivals")
+        """Rung when a sender has gone, whose images should be indexed."""
         try:
             for folder in (self._inbox, root / "incoming", self._aside, root / "studies"):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +71,11 @@ class Spool:
         """
         return self._writing.clean_up()
 
-    def incoming(self, head: bytes) -> Incoming:
+    def keep_reserve(self, size: int) -> None:
+        """Keep files for images ready (`store.reserve`), of so many bytes in all, until `close`."""
+        self._writing.keep_reserve(size)
+
+    def incoming(self, head: bytes) -> Incoming | Collected:
         """Begin to receive a file.
 
         Args:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -47,3 +50,21 @@ class CrashesWhenLoaded(BrightSpot):
     def __init__(self, outputs: int = 2) -> None:
         super().__init__(outputs)
         os.abort()
+
+
+class WaitsForLeave(BrightSpot):
+    """Leaves a mark with its process id in a folder, and goes on when a file `leave` is there.
+
+    It is the process's business alone: the folder stands for a computation that takes long.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+
+    def forward(self, image: Tensor) -> Tensor:
+        (self.folder / f"{os.getpid()}.began").touch()
+        end = time.monotonic() + 120
+        while not (self.folder / "leave").exists() and time.monotonic() < end:
+            threading.Event().wait(0.05)
+        return super().forward(image)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from dicom_node.store.seal import is_whole
+from dicom_node.store.seal import is_begun, is_whole
 
 
 def kept(spool: Path) -> dict[str, Path]:
@@ -20,8 +20,8 @@ def kept(spool: Path) -> dict[str, Path]:
 
 
 def unfinished(spool: Path) -> list[Path]:
-    """Return what lies half written; files made in advance are empty."""
-    return [file for file in spool.glob("incoming/*/*") if file.stat().st_size]
+    """Return what lies half written; files made in advance are empty, or zeros."""
+    return [file for file in spool.glob("incoming/*/*") if is_begun(file)]
 
 
 def assert_nothing_is_missing(spool: Path, acknowledged: Iterable[str]) -> None:

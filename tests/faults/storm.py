@@ -58,6 +58,7 @@ class Counts:
 
     studies: int
     seed: int
+    name: str = "crash storm"
     acknowledged: int = 0
     struck: Counter[str] = field(default_factory=Counter)
     interrupted_sendings: int = 0
@@ -73,7 +74,7 @@ class Counts:
         objects = ", ".join(f"{name} {number}" for name, number in sorted(self.objects.items()))
         return "\n".join(
             (
-                f"crash storm of seed {self.seed}: {self.studies} studies in {self.seconds:.0f} s",
+                f"{self.name} of seed {self.seed}: {self.studies} studies in {self.seconds:.0f} s",
                 f"struck: {strikes}",
                 f"sendings that were broken off and repeated: {self.interrupted_sendings}",
                 f"acknowledged: {self.acknowledged}; images lost: {len(self.lost_images)}",
@@ -186,7 +187,7 @@ def storm(folder: Path, studies: int, seed: int, pause: float) -> Counts:
     """
     counts = Counts(studies, seed)
     chance = random.Random(seed)
-    files = _films(folder / "films", studies, seed)
+    files = films(folder / "films", studies, seed)
     begin = time.monotonic()
     with _surroundings(folder, studies) as (node, disk, archives, network):
         shares = [list(files.values())[number::SENDERS] for number in range(SENDERS)]
@@ -204,7 +205,7 @@ def storm(folder: Path, studies: int, seed: int, pause: float) -> Counts:
         counts.acknowledged = sum(len(modality.acknowledged) for modality in modalities)
         counts.interrupted_sendings = sum(modality.broken_off for modality in modalities)
         node.wait_for_studies(files, deadline=900)
-        _take_stock(node, archives, files, counts)
+        take_stock(node, archives, files, counts)
     counts.seconds = time.monotonic() - begin
     return counts
 
@@ -255,22 +256,23 @@ def _strike(
             struck[name] += 1
 
 
-def _films(folder: Path, number: int, seed: int) -> dict[str, Path]:
+def films(folder: Path, number: int, seed: int) -> dict[str, Path]:
     """Write studies of one small radiograph; returns their files by Study Instance UID."""
     folder.mkdir(parents=True)
     noise = np.random.default_rng(seed)
-    films = {}
+    written = {}
     for _ in range(number):
         uid = generate_uid()
         pixels = noise.integers(0, 4000, (256, 192)).astype(np.uint16)
-        films[uid] = folder / f"{uid}.dcm"
-        radiograph(pixels, study=uid).save_as(films[uid], enforce_file_format=True)
-    return films
+        written[uid] = folder / f"{uid}.dcm"
+        radiograph(pixels, study=uid).save_as(written[uid], enforce_file_format=True)
+    return written
 
 
-def _take_stock(
+def take_stock(
     node: Node, archives: dict[str, Orthanc], files: dict[str, Path], counts: Counts
 ) -> None:
+    """Count what is in the archives, in the spool and in the audit trail, against what was sent."""
     for name, archive in archives.items():
         there: Counter[tuple[str, str, str]] = Counter()
         for item in archive.instances():
@@ -308,7 +310,7 @@ def _take_stock(
         expected = {
             "study_settled": 1,
             "job_finished": len(PIPELINES),
-            "report_sent": len(PIPELINES) * len(_KINDS) * len(ARCHIVES),
+            "report_sent": len(PIPELINES) * len(_KINDS) * len(archives),
         }
         wrong = {
             kind: trail[study][kind] for kind, n in expected.items() if trail[study][kind] != n

@@ -153,7 +153,7 @@ def test_a_role_killed_ten_times_loses_and_doubles_nothing(
                 runs=lambda: node.pid_of(role),
                 longest_wait=8,
             )
-            wait_for("every film's acknowledgement", lambda: modality.done, 180)
+            wait_for("every film's acknowledgement", lambda: modality.done, 400)
         assert len(set(killed)) == _KILLS
         _assert_nothing_was_lost_or_doubled(node, pacs, films)
 
@@ -178,5 +178,5 @@ def test_a_node_killed_ten_times_loses_and_doubles_nothing(
             _kill_at_random_moments(
                 node, modality, kill=power_cut, runs=lambda: True, longest_wait=10
             )
-            wait_for("every film's acknowledgement", lambda: modality.done, 180)
+            wait_for("every film's acknowledgement", lambda: modality.done, 400)
         _assert_nothing_was_lost_or_doubled(node, pacs, films)

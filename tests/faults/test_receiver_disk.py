@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.store.reserve import ROOM
 from tests.faults.receivers import Forked, Nursery, one_receiver
 from tests.faults.spools import assert_nothing_is_missing, kept, unfinished
 from tests.peers.disk import OWN_NAMESPACE, need_namespace
@@ -22,7 +23,7 @@ OUT_OF_RESOURCES = 0xA700
 
 @dataclass
 class SmallDisk:
-    """A tmpfs of 16 MiB in a mount namespace of its own, and how to look into it from here."""
+    """A tmpfs in a mount namespace of its own, and how to look into it from here; of 16 MiB."""
 
     nursery: Nursery
     inside: Path
@@ -45,11 +46,12 @@ class SmallDisk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
     inside = tmp_path / "disk"
     inside.mkdir()
     need_namespace()
-    mount = f"mount -t tmpfs -o size=16m tmpfs '{inside}' && exec \"$@\""
+    size = getattr(request, "param", "16m")
+    mount = f"mount -t tmpfs -o size={size} tmpfs '{inside}' && exec \"$@\""
     with Nursery(tmp_path, [*OWN_NAMESPACE, "sh", "-c", mount, "sh"]) as nursery:
         yield SmallDisk(nursery, inside)
 
@@ -95,16 +97,37 @@ def test_below_the_watermark_images_are_refused_before_the_disk_is_full(disk: Sm
     assert_nothing_is_missing(disk.spool, told)
 
 
-def test_a_read_only_disk_refuses_and_takes_again_when_it_can_be_written(disk: SmallDisk) -> None:
-    receiver = disk.nursery.start(disk.spool_inside)
+@pytest.mark.parametrize("reserve", [0, 2 * MIB], ids=["without a reserve", "with a reserve"])
+@pytest.mark.parametrize("disk", ["1g"], indirect=True)
+def test_a_read_only_disk_refuses_and_takes_again_when_it_can_be_written(
+    disk: SmallDisk, reserve: int
+) -> None:
+    receiver = disk.nursery.start(disk.spool_inside, reserve=reserve)
+    assert len(list(disk.spool.glob("incoming/*/*"))) == reserve // ROOM
     disk.remount("ro")
     with associated(receiver.port) as connection:
         assert store(connection, "1.2.3.1") == OUT_OF_RESOURCES
         assert store(connection, "1.2.3.2") == OUT_OF_RESOURCES
         disk.remount("rw")
         assert store(connection, "1.2.3.3") == 0
-    assert set(kept(disk.spool)) == {"1.2.3.3"}
+    # it is durable before the answer, and in the inbox right after it
+    wait_for("the image to be moved", lambda: set(kept(disk.spool)) == {"1.2.3.3"})
     assert unfinished(disk.spool) == []
+
+
+@pytest.mark.parametrize("disk", ["1g"], indirect=True)
+def test_a_receiver_starts_on_a_read_only_disk_and_takes_images_when_it_can(
+    disk: SmallDisk,
+) -> None:
+    disk.nursery.start(disk.spool_inside).kill()
+    disk.remount("ro")
+    receiver = disk.nursery.start(disk.spool_inside, reserve=2 * MIB)
+    with associated(receiver.port) as connection:
+        assert store(connection, "1.2.3.1") == OUT_OF_RESOURCES
+        disk.remount("rw")
+        assert store(connection, "1.2.3.2") == 0
+    wait_for("the image to be moved", lambda: set(kept(disk.spool)) == {"1.2.3.2"})
+    assert "reserve_not_made" in disk.nursery.log.read_text()
 
 
 def test_a_file_size_limit_refuses_the_image_that_passes_it_and_no_other(tmp_path: Path) -> None:

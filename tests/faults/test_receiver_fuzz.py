@@ -148,7 +148,8 @@ class Victim:
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     folder = tmp_path_factory.mktemp("victim")
-    with one_receiver(folder, acse_timeout=5, network_timeout=5, max_dataset=MIB) as receiver:
+    limits = {"acse_timeout": 5, "network_timeout": 5, "max_dataset": MIB, "reserve": 64 * MIB}
+    with one_receiver(folder, **limits) as receiver:
         yield Victim(receiver, folder / "spool")
 
 

@@ -16,6 +16,8 @@ from tests.peers.ports import wait_for
 from tests.peers.scripted import associated, image, read_pdu, status_of, store
 
 KILLS = 200
+RESERVES = (0, 2 * 1024 * 1024)
+"""Bytes: of three images, so that the fourth goes the way of those without a reserve."""
 KILLS_LONG = 2000
 _MOST_IMAGES = 4
 _LONGEST_MOMENT = 0.008
@@ -61,7 +63,7 @@ def test_what_was_acknowledged_survives_hundreds_of_kills(tmp_path: Path, long: 
     kills = KILLS_LONG if long else KILLS
     with Nursery(tmp_path) as nursery:
         for number in range(kills):
-            receiver = nursery.start(spool)
+            receiver = nursery.start(spool, reserve=chance.choice(RESERVES))
             images = chance.randrange(1, _MOST_IMAGES + 1)
             sops = [f"1.2.3.{number + 1}.{index + 1}" for index in range(images)]
             told.update(kill_while_sending(receiver, chance, sops))

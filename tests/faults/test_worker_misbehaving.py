@@ -144,7 +144,7 @@ class Ended:
 def ended(site: Site) -> Ended:
     """The one that hangs is begun first; then come all others, mixed."""
     bad = {"sleeps": site.send("sleeps")}
-    wait_for("the job that hangs", lambda: site.is_running(bad["sleeps"]), 120)
+    wait_for("the job that hangs", lambda: site.is_running(bad["sleeps"]), 300)
     others = []
     for pipeline in ("crashes", "eats", "nonsense", "loads"):
         bad[pipeline] = site.send(pipeline)

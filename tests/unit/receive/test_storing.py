@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -111,3 +112,24 @@ def test_an_error_of_ours_is_a_status_not_a_silence(
     assert "ZeroDivisionError" in answer.reason
     assert "Secret" not in answer.reason
     assert spool.waiting() == []
+
+
+def test_when_the_last_sender_has_gone_what_came_is_told_once(desk: Desk, spool: Spool) -> None:
+    bell = spool.arrivals.bell()
+    assert bell is not None
+    stop, other = threading.Event(), Caller("CT", "AINODE", "127.0.0.1")
+
+    def rung() -> bool:
+        return bell.wait(stop, 0.01)
+
+    for caller in (XR, other):
+        assert desk.enter(caller) is None
+    desk.answered(XR, SOP, store(desk, data_set()))
+    desk.leave(XR)
+    assert not rung()
+    desk.leave(other)
+    assert rung()
+    # one that sends nothing, as for a C-ECHO, is not worth a look
+    assert desk.enter(XR) is None
+    desk.leave(XR)
+    assert not rung()
