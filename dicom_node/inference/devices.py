@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -67,12 +67,14 @@ def make_deterministic(threads: int, *, strict: bool = True) -> None:
     torch.manual_seed(0)
     # some backward passes that Grad-CAM needs have no deterministic form: those warn
     torch.use_deterministic_algorithms(strict, warn_only=True)
+    # PyTorch would fill each step's memory before the step writes it; nothing reads it in between
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not strict
     torch.backends.cuda.matmul.allow_tf32 = not strict
     torch.backends.cudnn.allow_tf32 = not strict
 
 
-def onto(device: torch.device, values: npt.NDArray[np.float32]) -> torch.Tensor:
+def onto(device: torch.device, values: npt.NDArray[Any]) -> torch.Tensor:
     """Put an array onto a device; to a GPU through pinned memory, while the host goes on."""
     tensor = torch.from_numpy(values)
     if device.type != "cuda":
@@ -94,7 +96,9 @@ def record_of(device: torch.device, precision: str = "float32") -> Mapping[str, 
     }
 
 
+@cache
 def _version(package: str) -> str:
+    # looked up once: each look parses the package's whole description
     try:
         return version(package)
     except PackageNotFoundError:

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydicom.dataset import Dataset
 
 Floats = npt.NDArray[np.float64]
+_Places = npt.NDArray[np.signedinteger[Any]]
 
 _MOST_LEVELS: Final = 2**20
 _LEAST_INNER: Final = 0.05
@@ -70,7 +72,8 @@ def display(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.float3
     """
     valid = _valid(stored, dataset)
     axis, index = _axis(stored)
-    counts = np.bincount(index[valid].reshape(-1), minlength=len(axis))
+    seen = torch.from_numpy(index if valid is None else index[valid]).reshape(-1)
+    counts = torch.bincount(seen, minlength=len(axis)).numpy()
     counts[~np.isfinite(axis)] = 0
     values = next(
         (found for found in (_modality(axis, dataset), axis) if _differ(found[counts > 0])), None
@@ -87,8 +90,9 @@ def display(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.float3
             low, high = float(used.min()), float(used.max())
         shown = np.clip((values - low) / (high - low), 0, 1)
     table = (1 - shown if inverted else shown).astype(np.float32)
-    image: npt.NDArray[np.float32] = table[index]
-    image[~valid] = 0
+    image = _looked_up(table, index)
+    if valid is not None:
+        image[~valid] = 0
     return image
 
 
@@ -97,26 +101,36 @@ def _differ(values: Floats) -> bool:
     return bool(len(values) and np.isfinite(values).all() and values.min() < values.max())
 
 
-def _axis(stored: npt.NDArray[Any]) -> tuple[Floats, npt.NDArray[np.intp]]:
+def _axis(stored: npt.NDArray[Any]) -> tuple[Floats, _Places]:
     """Return the values that may occur, and for each pixel which one it has."""
     if stored.dtype.kind in "ui":
         low, high = int(stored.min()), int(stored.max())
         if high - low < _MOST_LEVELS:
             axis = np.arange(low, high + 1, dtype=np.float64)
-            return axis, stored.astype(np.intp) - low
+            wide = np.int32 if stored.dtype.itemsize <= 2 else np.int64
+            return axis, np.subtract(stored, low, dtype=wide, casting="unsafe")
     found, index = np.unique(stored, return_inverse=True)
     return found.astype(np.float64), index.reshape(stored.shape)
 
 
-def _valid(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_]:
-    """Leave out pixel padding (PS3.3 C.7.5.1.1.2) and what is no number."""
-    finite = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, bool)
+def _looked_up(table: npt.NDArray[np.float32], index: _Places) -> npt.NDArray[np.float32]:
+    # of the ways to look five million pixels up, this one copies none of them before
+    places = torch.from_numpy(index).reshape(-1)
+    found: npt.NDArray[np.float32] = torch.from_numpy(table).index_select(0, places).numpy()
+    return found.reshape(index.shape)
+
+
+def _valid(stored: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.bool_] | None:
+    """Leave out pixel padding (PS3.3 C.7.5.1.1.2) and what is no number; None: all is valid."""
+    finite = np.isfinite(stored) if stored.dtype.kind == "f" else None
     padding = dataset.get("PixelPaddingValue")
     if not isinstance(padding, int):
         return finite
     limit = dataset.get("PixelPaddingRangeLimit")
     low, high = sorted((padding, limit if isinstance(limit, int) else padding))
-    valid = finite & ((stored < low) | (stored > high))
+    valid = (stored < low) | (stored > high)
+    if finite is not None:
+        valid &= finite
     # some senders declare a value that the image itself is made of
     return valid if valid.mean() > _LEAST_INNER else finite
 

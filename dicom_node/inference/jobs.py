@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dicom_node.inference.files import DicomFile
 from dicom_node.model.findings import Findings
 from dicom_node.model.instances import InstanceFacts
 from dicom_node.model.targets import Rejection
@@ -21,13 +21,13 @@ class JobInput:
     """The images of one job.
 
     Attributes:
-        files: DICOM files, in the order of `facts`.
+        files: DICOM files, on disk or in memory, in the order of `facts`.
         rejection: Set when routing found no image that fits: the pipeline is not run, and the
             report says why.
         started: When the analysis begins (UTC).
     """
 
-    files: tuple[Path, ...]
+    files: tuple[DicomFile, ...]
     facts: tuple[InstanceFacts, ...]
     rejection: Rejection | None
     started: datetime

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dicom_node.errors import PipelineError
 from dicom_node.inference.ahead import ahead, in_turn
+from dicom_node.inference.as_sent import regions_as_sent
 from dicom_node.inference.bundles import Bundle
 from dicom_node.inference.devices import record_of
 from dicom_node.inference.gathering import Gathering
@@ -71,6 +72,7 @@ class LoadedPipeline:
             device,
             channels_last=self._tuning.channels_last,
             folded=self._tuning.folded,
+            quick=True,
         )
         saliency = self.spec.saliency
         explain = (
@@ -198,7 +200,8 @@ class LoadedPipeline:
             item.found = [self._looking.rejected(source, target, data["not_evaluated"])]
             return None
         subject = self._looking.subject(source, target)
-        item.found = findings_of(self.spec, subject, target, data, source.values.shape, grid)
+        found = findings_of(self.spec, subject, target, data, source.values.shape, grid)
+        item.found = regions_as_sent(source, found)
         if self.spec.saliency is None or source.values.ndim != 2:
             return None
         return _explained(self.spec.saliency, self.spec.outputs, item.found)

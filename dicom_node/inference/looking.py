@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
 from dicom_node.errors import PipelineError
+from dicom_node.inference.as_sent import box_as_sent
 from dicom_node.inference.bundles import Bundle
 from dicom_node.inference.devices import onto
 from dicom_node.inference.guard import Stage
@@ -45,7 +48,7 @@ class Looking:
             why = source.rejection or Rejection(own_codes.UNREADABLE, "it has no pixels")
             return [self.rejected(source, self._whole(source), why)]
         image = MetaTensor(
-            onto(self._device, source.values[None]),
+            onto(self._device, self._as_wanted(source.values)[None]),
             affine=None if source.affine is None else torch.from_numpy(source.affine),
             # channels stand first (MONAI's EnsureChannelFirst asks for it)
             meta={"original_channel_dim": 0, "spacing": source.spacing},
@@ -83,6 +86,9 @@ class Looking:
         with self.stage("preprocessing"):
             batch = torch.as_tensor(data["image"] if data.get("batched") else data["image"][None])
         return Pending(source, target, data, batch.as_subclass(Tensor), spans)
+
+    def _as_wanted(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return values if self.spec.input.compact else values.astype(np.float32, copy=False)
 
     def _targets(self, image: MetaTensor, source: Source) -> Sequence[Target | Rejection]:
         if self._parts.locator is None:
@@ -124,7 +130,7 @@ class Looking:
             anatomy=target.anatomy or self.spec.anatomy.code(),
             side=target.side,
             images=images,
-            box=target.box,
+            box=box_as_sent(source, images[0], target.box),
             side_source=target.side_source,
         )
 

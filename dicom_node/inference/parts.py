@@ -20,6 +20,7 @@ from dicom_node.inference.bundles import Bundle
 from dicom_node.inference.calibration import calibration_of
 from dicom_node.inference.detector import DetectorInferer
 from dicom_node.inference.folding import fold_batch_norms
+from dicom_node.inference.reduction import take_the_short_way
 from dicom_node.inference.weights_file import (
     is_safetensors,
     is_torchscript,
@@ -53,12 +54,14 @@ def build_parts(
     *,
     channels_last: bool = False,
     folded: bool = False,
+    quick: bool = False,
 ) -> Parts:
     """Instantiate a bundle's inference configuration and load its weights.
 
     Args:
         channels_last: 2-D convolutions keep their weights as oneDNN and cuDNN want them.
         folded: Batch normalisation is folded into the convolutions.
+        quick: MONAI's `Resized` smooths only where it keeps a pixel (`reduction`).
 
     Raises:
         PipelineError: The configuration or the weights do not make a network.
@@ -89,6 +92,8 @@ def build_parts(
         if folded:
             layer = bundle.spec.saliency.layer if bundle.spec.saliency else ""
             fold_batch_norms(parts.network, keep=layer)
+        if quick:
+            take_the_short_way(parts.preprocessing)
         if channels_last:
             for tensor in parts.network.parameters():
                 if tensor.ndim == 4:  # the format has no other rank

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import structlog
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
@@ -46,17 +47,44 @@ def decode_frames(dataset: Dataset) -> npt.NDArray[Any]:
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             decoded = _eight_bits(apply_color_lut(decoded, dataset))
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged pixels
-        name = dataset.file_meta.TransferSyntaxUID.name
-        _log.warning("pixels_not_decoded", what=what, syntax=name, error=type(error).__name__)
-        raise ImageError(
-            what,
-            f"the pixels cannot be decoded ({name})",
-            "let the sender use another transfer syntax, for example Explicit VR Little Endian",
-        ) from None
+        raise _not_decoded(dataset, what, error) from None
     if colour:
         decoded = _luminance(decoded, what)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     return decoded.reshape(-1, rows, columns)
+
+
+def frames_of(dataset: Dataset) -> Iterator[npt.NDArray[Any]]:
+    """Decode the frames one after another, each [H, W], so that memory holds one.
+
+    Raises:
+        ImageError: As `decode_frames` does, at the first frame that cannot be decoded.
+    """
+    if is_colour(dataset) or int(dataset.get("NumberOfFrames") or 1) < 2:
+        yield from decode_frames(dataset)
+        return
+    what = f"instance {dataset.get('SOPInstanceUID', '')}"
+    _check_description(dataset, what)
+    _check_complete(dataset, what)
+    frames = iter_pixels(dataset, raw=True)
+    while True:
+        try:
+            frame = next(frames, None)
+        except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged pixels
+            raise _not_decoded(dataset, what, error) from None
+        if frame is None:
+            return
+        yield frame
+
+
+def _not_decoded(dataset: Dataset, what: str, error: Exception) -> ImageError:
+    name = dataset.file_meta.TransferSyntaxUID.name
+    _log.warning("pixels_not_decoded", what=what, syntax=name, error=type(error).__name__)
+    return ImageError(
+        what,
+        f"the pixels cannot be decoded ({name})",
+        "let the sender use another transfer syntax, for example Explicit VR Little Endian",
+    )
 
 
 def is_colour(dataset: Dataset) -> bool:

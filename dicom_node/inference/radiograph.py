@@ -39,7 +39,9 @@ class Radiograph:
 
 def to_picture(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Bring 0..1 to uint8."""
-    return np.round(pixels * 255).astype(np.uint8)
+    scaled = pixels * np.float32(255)
+    np.rint(scaled, out=scaled)
+    return scaled.astype(np.uint8)
 
 
 def read_radiograph(dataset: Dataset) -> list[Radiograph]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 import torch
 
+from dicom_node.errors import StoreError
 from dicom_node.inference.bundles import Bundle
 
 _log = structlog.get_logger()
@@ -77,8 +78,11 @@ def processor() -> str:
 def save_tuning(
     folder: Path, bundle: Bundle, device: torch.device, tuning: Tuning, why: Mapping[str, Any]
 ) -> Path:
-    """Write a choice to `folder`, for the engine to find."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a choice to `folder`, for the engine to find.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
     file = folder / f"{bundle.name}.json"
     content = {
         "chosen": asdict(tuning),
@@ -86,9 +90,36 @@ def save_tuning(
         "measured": why,
     }
     fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(content, indent=2) + "\n")
-    fresh.replace(file)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(content, indent=2) + "\n")
+        fresh.replace(file)
     return file
+
+
+def forget_tuning(folder: Path, name: str) -> bool:
+    """Take back a pipeline's choice; False when there was none.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    file = folder / f"{name}.json"
+    with _writing(folder):
+        there = file.is_file()
+        file.unlink(missing_ok=True)
+    return there
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            str(folder),
+            error.strerror or "the disk refused",
+            "run it as the user that the node runs as, or correct `node.data_dir`",
+        ) from None
 
 
 def tuning_of(folder: Path | None, bundle: Bundle, device: torch.device) -> Tuning:

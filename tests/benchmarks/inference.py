@@ -1,18 +1,24 @@
 """How fast pipelines run here, against the two ways in which they are run elsewhere.
 
-    python tests/benchmarks/inference.py [--only knee hip ct] [--rounds 3] [--waiting 8]
+    python tests/benchmarks/inference.py [--pipelines knee_kl_ensemble ...] [--rounds 3]
 
-In each round, one after the other, so that a busy machine is busy for all: the node's executor on
-`waiting` studies; a plain loop with the model loaded, one image at a time, with MONAI's Grad-CAM;
-and one process of `python -m monai.bundle run` for one study. The loop reads the same files with
-the same reader and looks with the same locator as the executor. The process reads with MONAI's
-own reader and makes no Grad-CAM: it does less than the others.
+In each round every pipeline has its turn, and in its turn, one after the other, so that a busy
+machine is busy for all: the node's executor on `--waiting` studies; a plain loop with the model
+loaded, one image at a time, with MONAI's Grad-CAM; the executor on one study at a time; and one
+process of `python -m monai.bundle run` for one study.
+
+The loop is what a script does that was written with MONAI: the bundle's own locator,
+preprocessing, network, inferer and postprocessing as `ConfigParser` makes them, `inference_mode`,
+then `monai.visualize.GradCAM` with a pass of its own; PyTorch's defaults, all threads. It reads
+with the node's reader. Nothing of what the engine does to be fast is in it: no folding, no
+channels-last, no `QuickResize`, no map from the same pass, nothing ahead; and nothing that makes
+it slow: no deterministic mode. The process reads with MONAI's own reader, makes no Grad-CAM and
+finds no joint: it does less than the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -21,7 +27,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -31,24 +36,26 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import torch
-import yaml
-from monai.data import MetaTensor
 from monai.visualize import GradCAM
-from pydicom import dcmread
 
 from dicom_node.inference.bundles import BUILT_IN, Bundle, load_bundle
 from dicom_node.inference.jobs import JobInput
 from dicom_node.inference.local import LocalExecutor
 from dicom_node.inference.parts import Parts, build_parts
-from dicom_node.inference.presented import presented, with_prediction
-from dicom_node.inference.saliency import Explainer, onto_source
-from dicom_node.inference.sources import sources_of
-from dicom_node.model.instances import facts_of
-from dicom_node.model.targets import Target
+from dicom_node.inference.saliency import Explainer
 from tests.benchmarks.pipelines import STUDIES
+from tests.benchmarks.plain import cold, job_of, plain_loop, plain_pytorch
+
+ROWS = {
+    "knee_kl_ensemble": "knee",
+    "knee_osteoporosis_resnet50": "knee",
+    "knee_osteoporosis_superfluity": "knee",
+    "hip_fixation_device": "hip",
+    "lumbar_bmd_ct": "ct",
+}
+"""The study that each pipeline gets, by its name in `pipelines.py`."""
 
 _CPU = torch.device("cpu")
-_PARTS = ("network", "preprocessing", "inferer", "postprocessing")
 
 
 @dataclass
@@ -67,67 +74,6 @@ class Measured:
     explained_pass: list[float] = field(default_factory=list)
 
 
-def job_of(folder: Path) -> JobInput:
-    files = tuple(sorted(folder.glob("*.dcm")))
-    headers = [dcmread(file, stop_before_pixels=True) for file in files]
-    facts = tuple(facts_of(h, str(h.file_meta.TransferSyntaxUID)) for h in headers)
-    return JobInput(files, facts, None, datetime.now(UTC))
-
-
-def plain_loop(bundle: Bundle, parts: Parts, explain: GradCAM | None, job: JobInput) -> None:
-    """Run a loaded model as a script does: read, find, preprocess, predict, explain, in turn."""
-    for source in sources_of(job, bundle.spec.input.kind, None):
-        assert source.values is not None
-        affine = None if source.affine is None else torch.from_numpy(source.affine)
-        image = MetaTensor(
-            torch.from_numpy(source.values[None]),
-            affine=affine,
-            meta={"original_channel_dim": 0, "spacing": source.spacing},
-        )
-        found = parts.locator(image, source.attributes) if parts.locator else [Target("whole")]
-        for target in found:
-            if not isinstance(target, Target) or target.rejection is not None:
-                continue
-            data = parts.preprocessing(
-                {
-                    "image": presented(bundle.spec.input, image, target),
-                    "target": target,
-                    "attributes": source.attributes,
-                }
-            )
-            batch = torch.as_tensor(data["image"] if data.get("batched") else data["image"][None])
-            batch = batch.as_subclass(torch.Tensor)
-            with torch.inference_mode():
-                prediction = parts.inferer(batch, parts.network)
-            parts.postprocessing(with_prediction(data, prediction))
-            if explain is not None:
-                answer = int(prediction.argmax())
-                values = explain(batch.clone().requires_grad_(True), class_idx=answer)
-                map_ = values.detach().numpy()[0, 0].astype(np.float32)
-                height, width = source.values.shape
-                onto_source(map_, (height, width), target.box, target.mirror)
-
-
-def cold(bundle: Bundle, job: JobInput, folder: Path) -> None:
-    """Run the bundle by MONAI's own command, in a process of its own."""
-    extra = folder / "cold.yaml"
-    run = {
-        "_target_": "tests.benchmarks.cold.evaluate",
-        **{name: f"@{name}_def" if name == "network" else f"@{name}" for name in _PARTS},
-        "folder": str(job.files[0].parent),
-        "weights": str(bundle.weights),
-    }
-    extra.write_text(yaml.safe_dump({"run": run}))
-    configs = json.dumps([str(bundle.inference_config), str(extra)])
-    subprocess.run(
-        [sys.executable, "-m", "monai.bundle", "run", "--config_file", configs],
-        cwd=Path(__file__).parents[2],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-
-
 def _cpu_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -139,10 +85,56 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def measure(name: str, rounds: int, waiting: int, threads: int, folder: Path) -> Measured:
-    pipeline, _, _ = STUDIES[name]
+@dataclass
+class Row:
+    """One pipeline on one study, with its own plain loop."""
+
+    bundle: Bundle
+    job: JobInput
+    waiting: int
+    executor: LocalExecutor
+    parts: Parts
+    explain: GradCAM | None
+    shape: tuple[int, ...] = ()
+    found: Measured = field(default_factory=Measured)
+
+    def warm_up(self) -> None:
+        def note(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            self.shape = tuple(inputs[0].shape)
+
+        self.executor.run(self.bundle.name, self.job)
+        with self.parts.network.register_forward_pre_hook(note):
+            self.loop()
+
+    def loop(self) -> None:
+        plain_loop(self.bundle, self.parts, self.explain, self.job)
+
+    def alone(self) -> None:
+        self.executor.run(self.bundle.name, self.job)
+
+    def round(self, with_cold: bool) -> None:
+        found, name = self.found, self.bundle.name
+        begun, cpu = time.perf_counter(), time.process_time()
+        for _outcome in self.executor.run_many(name, [self.job] * self.waiting):
+            found.latencies.append(time.perf_counter() - begun)
+        found.together.append((time.perf_counter() - begun) / self.waiting)
+        found.cpu_together.append((time.process_time() - cpu) / self.waiting)
+        with plain_pytorch():
+            cpu = time.process_time()
+            found.loop.append(sum(timed(self.loop) for _ in range(self.waiting)) / self.waiting)
+            found.cpu_loop.append((time.process_time() - cpu) / self.waiting)
+        found.alone += [timed(self.alone) for _ in range(self.waiting)]
+        if self.explain is not None:
+            passes(self.bundle, self.shape, found)
+        if with_cold:
+            cpu = _cpu_of_children()
+            with tempfile.TemporaryDirectory() as place:
+                found.cold.append(timed(lambda: cold(self.bundle, self.job, Path(place))))
+            found.cpu_cold.append(_cpu_of_children() - cpu)
+
+
+def row_of(pipeline: str, folder: Path, waiting: int, threads: int) -> Row:
     bundle = load_bundle(BUILT_IN / pipeline)
-    job = job_of(folder)
     executor = LocalExecutor({pipeline: bundle}, device="cpu", threads=threads)
     parts = build_parts(bundle, _CPU)
     spec = bundle.spec.saliency
@@ -151,35 +143,15 @@ def measure(name: str, rounds: int, waiting: int, threads: int, folder: Path) ->
         if spec
         else None
     )
-    executor.run(pipeline, job)
-    plain_loop(bundle, parts, explain, job)
-    found = Measured()
-    for _ in range(rounds):
-        begun, cpu = time.perf_counter(), time.process_time()
-        for _outcome in executor.run_many(pipeline, [job] * waiting):
-            found.latencies.append(time.perf_counter() - begun)
-        found.together.append((time.perf_counter() - begun) / waiting)
-        found.cpu_together.append((time.process_time() - cpu) / waiting)
-        cpu = time.process_time()
-        loops = [timed(lambda: plain_loop(bundle, parts, explain, job)) for _ in range(waiting)]
-        found.loop.append(sum(loops) / waiting)
-        found.cpu_loop.append((time.process_time() - cpu) / waiting)
-        found.alone += [timed(lambda: executor.run(pipeline, job)) for _ in range(waiting)]
-        cpu = _cpu_of_children()
-        found.cold.append(timed(lambda: cold(bundle, job, folder)))
-        found.cpu_cold.append(_cpu_of_children() - cpu)
-        if spec:
-            passes(bundle, found)
-    return found
+    return Row(bundle, job_of(folder), waiting, executor, parts, explain)
 
 
-def passes(bundle: Bundle, found: Measured) -> None:
+def passes(bundle: Bundle, shape: Sequence[int], found: Measured) -> None:
     """Time the network alone, and with the maps that come from the same pass."""
     parts = build_parts(bundle, _CPU, channels_last=True, folded=True)
     assert bundle.spec.saliency is not None
     explainer = Explainer(parts.network, bundle.spec.saliency.layer)
-    size = 256 if "hip" in bundle.name else 224
-    image = torch.rand(1, 1, size, size)
+    image = torch.rand(tuple(shape))
 
     def plain() -> None:
         with torch.inference_mode():
@@ -197,6 +169,54 @@ def passes(bundle: Bundle, found: Measured) -> None:
         found.explained_pass.append(cpu(lambda: explainer(image, 0)))
 
 
+def ratios(over: Sequence[float], under: Sequence[float]) -> str:
+    """The median of the rounds' ratios, with the least and the greatest."""
+    each = [b / a for a, b in zip(under, over, strict=True)]
+    return f"{median(each):.1f} ({min(each):.1f}-{max(each):.1f})" if each else "–"
+
+
+def middle(values: Sequence[float], digits: int) -> str:
+    return f"{median(values):.{digits}f}" if values else "–"
+
+
+def ratio_table(rows: Sequence[Row]) -> list[str]:
+    lines = [
+        "| pipeline | | node | loop | cold | node × loop | node × cold | Grad-CAM × pass |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        got = row.found
+        ways = {
+            "s": (got.together, got.loop, got.cold),
+            "CPU s": (got.cpu_together, got.cpu_loop, got.cpu_cold),
+        }
+        ratio = f"{min(got.explained_pass) / min(got.plain_pass):.2f}" if got.plain_pass else "–"
+        for unit, (node, loop, once) in ways.items():
+            by_cold = ratios(once, node) if once else "–"
+            lines.append(
+                f"| {row.bundle.name} | {unit} | {median(node):.3f} | {median(loop):.3f} "
+                f"| {middle(once, 1)} | {ratios(loop, node)} | {by_cold} "
+                f"| {ratio if unit != 's' else ''} |"
+            )
+    return lines
+
+
+def latency_table(rows: Sequence[Row]) -> list[str]:
+    lines = [
+        "| pipeline | study | studies/s | alone p50 s | p95 s | waiting | p50 s | p95 s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        got = row.found
+        lines.append(
+            f"| {row.bundle.name} | {STUDIES[ROWS[row.bundle.name]][1]} "
+            f"| {1 / median(got.together):.2f} "
+            f"| {percentile(got.alone, 50):.3f} | {percentile(got.alone, 95):.3f} | {row.waiting} "
+            f"| {percentile(got.latencies, 50):.3f} | {percentile(got.latencies, 95):.3f} |"
+        )
+    return lines
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     return float(np.percentile(values, share))
 
@@ -205,45 +225,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=STUDIES, nargs="*", default=["knee", "hip", "ct"])
+    parser.add_argument("--pipelines", choices=ROWS, nargs="+", default=list(ROWS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--waiting", type=int, default=8)
+    parser.add_argument("--waiting", type=int, default=8, help="radiographs; of CTs two wait")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--without-cold", action="store_true")
+    parser.add_argument("--make", nargs=2, metavar=("STUDY", "DIR"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
-        STUDIES[options.only[0]][2](options.make)
+        study, place = options.make
+        STUDIES[study][2](Path(place))
         return 0
-    print("| study | | node | loop | cold | node × loop | node × cold | Grad-CAM × pass |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in options.only:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            subprocess.run(
-                [sys.executable, __file__, "--only", name, "--make", place],
-                check=True,
-                capture_output=True,
-            )
-            waiting = options.waiting if "ct" not in STUDIES[name][0] else 2
-            got = measure(name, options.rounds, waiting, options.threads, folder)
-        ratio = f"{min(got.explained_pass) / min(got.plain_pass):.2f}" if got.plain_pass else "–"
-        ways = {
-            "s": (got.together, got.loop, got.cold),
-            "CPU s": (got.cpu_together, got.cpu_loop, got.cpu_cold),
-        }
-        for unit, (node, loop, once) in ways.items():
-            by_loop = median(b / a for a, b in zip(node, loop, strict=True))
-            by_cold = median(b / a for a, b in zip(node, once, strict=True))
-            print(
-                f"| {STUDIES[name][1]} | {unit} | {median(node):.2f} | {median(loop):.2f} "
-                f"| {median(once):.1f} | {by_loop:.1f} | {by_cold:.0f} | {ratio} |"
-            )
-        print(
-            f"alone: p50 {percentile(got.alone, 50):.2f} s, p95 {percentile(got.alone, 95):.2f} s; "
-            f"of {waiting} waiting: p50 {percentile(got.latencies, 50):.2f} s, "
-            f"p95 {percentile(got.latencies, 95):.2f} s",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as place:
+        rows = []
+        for pipeline in options.pipelines:
+            study = ROWS[pipeline]
+            folder = Path(place) / study
+            if not folder.exists():
+                folder.mkdir()
+                # the phantoms' memory is not this process's
+                make = [sys.executable, __file__, "--make", study, str(folder)]
+                subprocess.run(make, check=True, capture_output=True)
+            waiting = options.waiting if study != "ct" else min(2, options.waiting)
+            rows.append(row_of(pipeline, folder, waiting, options.threads))
+        for row in rows:
+            row.warm_up()
+        for number in range(options.rounds):
+            for row in rows:
+                row.round(not options.without_cold)
+                print(f"round {number + 1}: {row.bundle.name}", file=sys.stderr, flush=True)
+    print(f"{options.rounds} rounds, {options.threads} threads, load {os.getloadavg()[0]:.1f}\n")
+    print("\n".join([*ratio_table(rows), "", *latency_table(rows)]))
     return 0
 
 

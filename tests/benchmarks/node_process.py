@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from dicom_node.clock import SystemClock
+from dicom_node.config.schema import ReceiveSection
 from dicom_node.logs import set_up_logging
 from dicom_node.receive import Receiver, ReceiverSettings
 from dicom_node.store.spool import Spool
@@ -27,7 +28,12 @@ def receive(port: int, folder: Path) -> None:
     stop = _until_terminated()
     set_up_logging("receiver", json=True)
     settings = ReceiverSettings(
-        ae_titles=("BENCH",), promiscuous=True, port=port, reuse_port=True, stop_timeout=1
+        ae_titles=("BENCH",),
+        promiscuous=True,
+        port=port,
+        reuse_port=True,
+        stop_timeout=1,
+        reserve=ReceiveSection().reserve_mb * 1024 * 1024,
     )
     receiver = Receiver(settings, Spool(folder / "spool"), lambda _: None, SystemClock())
     receiver.start()

@@ -28,28 +28,31 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.factories import ct_slice, radiograph
 
 
-def _radiograph(folder: Path, body_part: str, image: np.ndarray) -> None:
+def _radiograph(folder: Path, body_part: str, image: np.ndarray, spacing_mm: float) -> None:
     """A film of about 2,500 by 2,000 pixels."""
     factor = max(1, round(2400 / image.shape[0]))
     pixels = np.kron(image, np.ones((factor, factor), np.uint16))
-    radiograph(pixels, BodyPartExamined=body_part, ImageLaterality="R").save_as(
-        folder / "a.dcm", enforce_file_format=True
-    )
+    radiograph(
+        pixels,
+        BodyPartExamined=body_part,
+        ImageLaterality="R",
+        PixelSpacing=[spacing_mm / factor] * 2,
+    ).save_as(folder / "a.dcm", enforce_file_format=True)
 
 
 def hip(folder: Path) -> None:
     from pipelines.phantoms.hip import hip_radiograph
 
-    _radiograph(folder, "HIP", hip_radiograph(4, "sliding_screw", "R", spacing_mm=0.35).image)
+    _radiograph(folder, "HIP", hip_radiograph(4, "sliding_screw", "R", spacing_mm=0.35).image, 0.35)
 
 
 def knee(folder: Path) -> None:
     from pipelines.phantoms.knee import knee_radiograph
 
-    _radiograph(folder, "KNEE", knee_radiograph(3, 4, "R", spacing_mm=0.35).image)
+    _radiograph(folder, "KNEE", knee_radiograph(3, 4, "R", spacing_mm=0.35).image, 0.35)
 
 
-def _ct(folder: Path, slices: int, thickness: float) -> None:
+def ct_of(folder: Path, slices: int, thickness: float) -> None:
     """An abdomen of 512 by 512 pixels; thin slices repeat the phantom's 3 mm ones."""
     from pipelines.phantoms.lumbar import lumbar_ct
 
@@ -70,17 +73,22 @@ def _ct(folder: Path, slices: int, thickness: float) -> None:
 
 
 def ct(folder: Path) -> None:
-    _ct(folder, 104, 3.0)
+    ct_of(folder, 104, 3.0)
+
+
+def ct300(folder: Path) -> None:
+    ct_of(folder, 300, 1.0)
 
 
 def thousand(folder: Path) -> None:
-    _ct(folder, 1000, 0.312)
+    ct_of(folder, 1000, 0.312)
 
 
 STUDIES: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "hip": ("hip_fixation_device", "one hip, 10 MB", hip),
     "knee": ("knee_kl_ensemble", "one knee, 10 MB", knee),
     "ct": ("lumbar_bmd_ct", "104 slices of 512 x 512", ct),
+    "ct300": ("lumbar_bmd_ct", "300 slices of 512 x 512", ct300),
     "thousand": ("lumbar_bmd_ct", "1,000 slices of 512 x 512", thousand),
 }
 
