@@ -48,6 +48,10 @@ class RefusedInstanceError(NodeError):
         self.status = status
 
 
+class HostAwayError(NodeError):
+    """A host that holds a file does not answer; it may do so later."""
+
+
 class PipelineError(NodeError):
     """A pipeline's bundle, `dicom.yaml` or weights cannot be used, or its run failed."""
 

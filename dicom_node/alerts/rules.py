@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from dicom_node.alerts.seen import Seen
 from dicom_node.config import NodeConfig
 from dicom_node.model.alerts import AlertRule
-from dicom_node.store import fitness, looks, trouble
+from dicom_node.store import fitness, hosts, looks, trouble
 from dicom_node.store.watch_tables import REPOSITORY, AuditMark
 
 _HOUR: Final = timedelta(hours=1)
@@ -221,6 +221,16 @@ def _files_aside(look: Look) -> Found:
         )
 
 
+def _host_down(look: Look) -> Found:
+    for line in hosts.away(look.session, look.now):
+        yield (
+            line.host,
+            f"Host {line.host} does not answer since {_time(line.since)}: {line.text}.",
+            "start it, or see to its network; if its disk is lost, `dicom-node hosts forget "
+            f"{line.host}` and send those studies again",
+        )
+
+
 def _role_down(look: Look) -> Found:
     for name in look.seen.roles_down:
         yield name, f"The {name} does not run.", "the log says why: `role_failed`, `role_died`"
@@ -291,6 +301,7 @@ _RULES: Final[dict[AlertRule, Callable[[Look], Found]]] = {
     AlertRule.PIPELINE_DISABLED: _pipeline_disabled,
     AlertRule.FILES_LOST: _files_lost,
     AlertRule.FILES_ASIDE: _files_aside,
+    AlertRule.HOST_DOWN: _host_down,
     AlertRule.ROLE_DOWN: _role_down,
     AlertRule.ROLE_RESTARTS: _role_restarts,
     AlertRule.REFUSALS: _refusals,

@@ -17,6 +17,7 @@ from dicom_node.cli import (
     backfill,
     configuring,
     database,
+    hosts,
     lifecycle,
     look,
     operate,
@@ -44,6 +45,7 @@ app.add_typer(alerting.app, name="alerts")
 app.add_typer(auditing.app, name="audit")
 app.add_typer(configuring.app, name="config")
 app.add_typer(database.app, name="database")
+app.add_typer(hosts.app, name="hosts")
 
 for command in (
     *operate.COMMANDS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +44,8 @@ def selftest(
     executor = LocalExecutor(
         {item.name: item for item in wanted},
         device=where.inference.device[0] if where else "auto",
+        threads=where.inference.threads_of_worker() if where else 0,
+        deterministic=where.inference.deterministic if where else True,
         tunings=where.tuning_dir if where else None,
     )
     wrong = []
@@ -77,38 +81,54 @@ def tune(
     name: learning.Name,
     config: ConfigFile = DEFAULT_CONFIG,
     rounds: Annotated[int, typer.Option(min=1, help="Studies with each option.")] = 5,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder with a study's files; absent: a simulated one.")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take a choice back.")] = False,
 ) -> None:
     """Measure how a pipeline runs fastest here, and let the node run it so.
 
-    Only what leaves its findings on a simulated study unchanged (a probability by 0.01, a
-    measurement by 0.5 %) is chosen. The choice holds for this version, these weights, this
-    processor or GPU, and this PyTorch; the node's workers take it at their next start.
+    Only what leaves its findings unchanged (a probability by 0.01, a measurement by 0.5 %) is
+    chosen. The choice holds for this version, these weights, this processor or GPU, and this
+    PyTorch; the node's workers take it at their next start.
 
     Example: dicom-node pipelines tune knee_kl_ensemble
     """
+    from dicom_node.serve.supervisor import CALM
+
+    # before PyTorch is loaded: it is measured as the workers run it
+    os.environ.update({**CALM, **os.environ})
     from dicom_node.demo.selftest import simulated_job
     from dicom_node.inference.devices import device_of, make_deterministic
-    from dicom_node.inference.tuner import best, trials
-    from dicom_node.inference.tuning import save_tuning
+    from dicom_node.inference.tuner import best, job_of, standard, trials
+    from dicom_node.inference.tuning import forget_tuning, save_tuning
 
     where = load_config(config)
     bundle = learning.bundle_of(name, str(config), None)
+    if undo:
+        there = forget_tuning(where.tuning_dir, name)
+        say("the defaults hold from the next start on" if there else "nothing was chosen for it")
+        return
     device = device_of(where.inference.device[0])
     make_deterministic(where.inference.threads_of_worker(), strict=where.inference.deterministic)
-    with simulated_job(bundle) as (job, _):
-        found = trials(bundle, device, job, rounds)
+    with contextlib.ExitStack() as stack:
+        job = job_of(images) if images else stack.enter_context(simulated_job(bundle))[0]
+        show = stack.enter_context(learning.progress(f"tuning {name}"))
+        found = trials(bundle, device, job, rounds, show)
     chosen = best(found)
     rows = []
     for trial in found:
         option = "channels last" if trial.tuning.channels_last else "as PyTorch has it"
         option += ", folded" if trial.tuning.folded else ""
         mark = "chosen" if trial is chosen else ""
+        share = f"{trial.share_of(standard(found)):.2f}"
         same = "; ".join(trial.differs) or "the same findings"
-        rows.append(Row((option, trial.tuning.precision, f"{trial.seconds:.3f} s", mark), [same]))
-    console.print(Listing(("memory", "precision", "a study", ""), rows))
+        cells = (option, trial.tuning.precision, f"{trial.seconds:.3f} s", share, mark)
+        rows.append(Row(cells, [same]))
+    console.print(Listing(("memory", "precision", "a study", "of the default", ""), rows))
     measured = {"rounds": rounds, "options": [trial.as_plain() for trial in found]}
     file = save_tuning(where.tuning_dir, bundle, device, chosen.tuning, measured)
-    say(f"written to {file}; restart the node, or `dicom-node reload`")
+    say(f"written to {file}; the workers take it at their next start, `--undo` takes it back")
 
 
 COMMANDS = (selftest, tune)

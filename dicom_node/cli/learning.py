@@ -55,7 +55,7 @@ def evaluate(
     bundle = bundle_of(name, config, weights)
     bundle.verify_weights()
     _use(threads)
-    with _progress(f"evaluating {name}") as show, extras(f"evaluation of {name}"):
+    with progress(f"evaluating {name}") as show, extras(f"evaluation of {name}"):
         evaluator = evaluator_of(bundle)
         asked = Evaluation(bundle, data, split, output, device_of(device), show)
         figures: dict[str, Any] = {
@@ -114,7 +114,7 @@ def train(
     _use(threads)
     folder = (output or Path(f"{name}-training")).absolute()
     run.begin(folder, name, resume)
-    with _progress(f"training {name}") as show, Journal(folder, show, say) as journal:
+    with progress(f"training {name}") as show, Journal(folder, show, say) as journal:
         asked = Training(bundle, data, folder, settings, resume, seconds, chosen, journal)
         done = run.train(trainer, asked)
     say(f"weights: {done.weights}", mark="ok  ", style="green")
@@ -211,7 +211,7 @@ def _use(threads: int) -> None:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[float, str], None]]:
+def progress(what: str) -> Iterator[Callable[[float, str], None]]:
     """A bar on a terminal; nothing elsewhere."""
     columns = (
         TextColumn("{task.description}"),

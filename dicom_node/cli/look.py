@@ -28,7 +28,7 @@ from dicom_node.serve import reloading
 from dicom_node.serve.disk import DiskLevel, DiskState, disk_state
 from dicom_node.serve.locks import holders
 from dicom_node.serve.story import Step, story
-from dicom_node.store import alerts, audit, figures, fitness, overview
+from dicom_node.store import alerts, audit, figures, fitness, hosts, overview
 from dicom_node.terminal import (
     Listing,
     Row,
@@ -70,6 +70,7 @@ def status(
         firing = alerts.alerts_firing(session)
         channels = alerts.channel_lines(session)
         counted = figures.figures(session, SystemClock().now()) if as_json and not study else None
+        away = hosts.away(session, SystemClock().now())
         lines = overview.studies(session, limit, study)
         events = list(audit.events_of(session, study)) if study else []
     if study and not lines:
@@ -90,6 +91,7 @@ def status(
                 "configuration": notices,
                 "spool": spool,
                 "disk": disk,
+                "hosts_away": away,
                 "held": waiting,
                 "suspects": suspects,
                 "disabled": unfit,
@@ -106,6 +108,9 @@ def status(
     if study is None:
         for notice in notices:
             console.print(Text(f"configuration: {notice}", style="red"))
+        for gone in away:
+            words = f"host {gone.host} does not answer since {local_time(gone.since)}: {gone.text}"
+            console.print(Text(words, style="red"))
         for text in [*_alerts(firing, channels), *_needs_a_person(waiting, suspects)]:
             console.print(text)
         for name, why in unfit.items():

@@ -34,7 +34,7 @@ def serve(
     config: ConfigFile = DEFAULT_CONFIG,
     role: Annotated[
         str | None,
-        typer.Option(help="Run only this role here: receiver, coordinator, worker or web."),
+        typer.Option(help="Run only this role here: receiver, coordinator, worker, web or keeper."),
     ] = None,
 ) -> None:
     """Run the node.

@@ -315,8 +315,10 @@ def _absolute(config: NodeConfig, base: Path) -> NodeConfig:
             "oidc": files_moved(web.oidc, "client_secret_file") if web.oidc else None,
         }
         web = web.model_copy(update=changed)
+    hosts = config.hosts and files_moved(config.hosts, "certificate", "key", "ca", "token_file")
     return config.model_copy(
         update={
+            "hosts": hosts,
             "peers": {name: peer_moved(peer) for name, peer in config.peers.items()},
             "receive": config.receive.model_copy(update={"tls": tls}),
             "alerts": config.alerts.model_copy(update={"channels": channels}),

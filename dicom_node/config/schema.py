@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from dicom_node.config.hosts import HostsSection
+from dicom_node.config.ray import PoolSection, RaySection
 from dicom_node.config.watching import AlertsSection, AuditSection
 from dicom_node.config.web import WebSection
 from dicom_node.model.conditions import OneOrMore, Strict
@@ -104,6 +106,7 @@ class ReceiveSection(Strict):
         max_connections: TCP connections in each process, those not yet associated included.
         max_pdu_kb: The longest PDU that we ask senders for.
         max_dataset_mb: A longer data set is refused with 0xA700; 0: no limit.
+        reserve_mb: Files made ready for images, in each process; at most 1/64 of the free space.
         idle_seconds: An association on which nothing comes for so long is aborted.
         request_seconds: A connection without a whole association request is closed.
         sop_classes: Private SOP classes to store, beside all of the standard's.
@@ -115,6 +118,7 @@ class ReceiveSection(Strict):
     max_connections: int = Field(default=1024, ge=1)
     max_pdu_kb: int = Field(default=128, ge=4, le=1024)
     max_dataset_mb: int = Field(default=0, ge=0)
+    reserve_mb: int = Field(default=320, ge=0, le=4096)
     idle_seconds: float = Field(default=120, gt=0)
     request_seconds: float = Field(default=30, gt=0)
     sop_classes: list[Annotated[str, AfterValidator(_uid)]] = Field(default_factory=list)
@@ -150,6 +154,7 @@ class InferenceSection(Strict):
     """Where pipelines run.
 
     Attributes:
+        executor: "local": in the workers themselves; "ray": on a Ray cluster (section `ray`).
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:0" …; of several each worker
             takes the next one.
         workers: Worker processes; each loads every pipeline.
@@ -170,6 +175,7 @@ class InferenceSection(Strict):
             findings of it than it should gets no jobs.
     """
 
+    executor: Literal["local", "ray"] = "local"
     device: Annotated[list[str], BeforeValidator(_several), Field(min_length=1)] = ["auto"]
     workers: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=0, ge=0)
@@ -190,10 +196,11 @@ class InferenceSection(Strict):
 
 
 class PipelineSection(Strict):
-    """What a site changes of a pipeline: its own weights, its own time limit."""
+    """What a site changes of a pipeline: its own weights, its own time limit, its Ray actors."""
 
     weights: Path | None = None
     time_limit_seconds: float | None = Field(default=None, gt=0)
+    ray: PoolSection | None = None
 
 
 class StudiesSection(Strict):
@@ -243,6 +250,8 @@ class NodeConfig(Strict):
         accept_from: Names of the peers that may send to us, or "anyone" (an explicit word).
         pipelines_path: Folders with a site's own pipelines, looked at before the built-in ones.
         web: The dashboard; without the section there is none.
+        hosts: Each host has a data folder of its own; without the section all share one.
+        ray: The Ray cluster, for `inference.executor: ray`.
     """
 
     node: NodeSection
@@ -257,6 +266,8 @@ class NodeConfig(Strict):
     alerts: AlertsSection = AlertsSection()
     audit: AuditSection | None = None
     web: Annotated[WebSection | None, BeforeValidator(_there)] = None
+    hosts: HostsSection | None = None
+    ray: RaySection = RaySection()
     pipelines: dict[str, PipelineSection] = Field(default_factory=dict)
     pipelines_path: list[Path] = Field(default_factory=list)
     routes: list[Route] = Field(default_factory=list)
@@ -284,6 +295,11 @@ class NodeConfig(Strict):
         return self.node.database_url or os.environ.get(DATABASE_URL) or here
 
     @property
+    def this_host(self) -> str | None:
+        """What this host is called among those that each have a data folder; None: all share."""
+        return self.hosts.name if self.hosts is not None else None
+
+    @property
     def spool_dir(self) -> Path:
         return self.node.data_dir / "spool"
 
@@ -307,6 +323,14 @@ class NodeConfig(Strict):
             )
         if tls is not None and tls.port == self.node.port:
             raise ValueError(f"`receive.tls.port` and `node.port` are both {tls.port}")
+        return self
+
+    @model_validator(mode="after")
+    def _pools_fit(self) -> NodeConfig:
+        for name, section in self.pipelines.items():
+            pool = self.ray.of(section.ray)
+            if pool.min_actors > pool.max_actors:
+                raise ValueError(f"`pipelines.{name}.ray`: `min_actors` is more than `max_actors`")
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,7 @@ class Answer:
     Attributes:
         sop_class_uid: That of the form that was sent, where there was a choice.
         away: The peer could not be reached at all: nothing is known of the object itself.
+        seconds: From the request to the peer's answer; None: nobody measured it.
     """
 
     id: int
@@ -49,6 +50,7 @@ class Answer:
     text: str
     sop_class_uid: str | None = None
     away: bool = False
+    seconds: float | None = None
 
 
 class Destination(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -153,7 +154,9 @@ def _store_form(association: Association, item: Outgoing, accepted: set[str]) ->
             return Answer(item.id, Verdict.TRY_AGAIN, why_not)
     try:
         # of the uncompressed transfer syntaxes, pynetdicom encodes in the accepted one
+        asked = time.monotonic()
         status = association.send_c_store(dataset)
+        took = time.monotonic() - asked
     except (ValueError, RuntimeError, AttributeError) as error:
         return Answer(item.id, Verdict.TRY_AGAIN, f"it could not be sent ({type(error).__name__})")
     code = status.get("Status")
@@ -161,7 +164,7 @@ def _store_form(association: Association, item: Outgoing, accepted: set[str]) ->
         return Answer(item.id, Verdict.TRY_AGAIN, status_text(None))
     comment = without_patient(str(status.get("ErrorComment") or ""), dataset)
     text = status_text(code, comment)
-    return Answer(item.id, verdict_of(code), text)
+    return Answer(item.id, verdict_of(code), text, seconds=took)
 
 
 def _uncompress(dataset: FileDataset, accepted: set[str]) -> str | None:

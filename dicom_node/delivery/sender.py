@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from pydicom.uid import UID
@@ -16,23 +17,56 @@ from dicom_node.clock import Clock
 from dicom_node.delivery.answers import Answer, Destination, Outgoing, Verdict
 from dicom_node.delivery.commitment import CommitmentAsker
 from dicom_node.delivery.retry import RetryStrategy
+from dicom_node.errors import ImageError, NodeError
 from dicom_node.logs import error_facts
 from dicom_node.model.documents import DocumentClass
 from dicom_node.store import outbox
 from dicom_node.store.database import Database
+from dicom_node.store.kept import KeptFile, kept_report
 from dicom_node.store.tables import Delivery
 from dicom_node.store.wake import Polling, Wake
 
 _log = structlog.get_logger()
 
+_NO_FILE: Final = timedelta(seconds=10)
+"""How long an object waits whose host does not answer."""
 _LONGEST_PAUSE: Final = 60.0
 """Seconds that a sender waits at most after an error of its own."""
+
+
+class FileSource(Protocol):
+    """The way to files, whichever host holds them."""
+
+    def path(self, kept: KeptFile, user: Hashable) -> Path:
+        """Return a file that stays until `release`.
+
+        Raises:
+            ImageError: There is none any more.
+            NodeError: It cannot be had at the moment.
+        """
+        ...
+
+    def release(self, user: Hashable) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """All files are in one folder."""
+
+    root: Path
+
+    def path(self, kept: KeptFile, user: Hashable) -> Path:
+        return self.root / kept.path
+
+    def release(self, user: Hashable) -> None:
+        pass
 
 
 class PeerSender:
     """Sends what is due for one peer.
 
     Args:
+        files: The way to what other hosts hold; None: all is in the folder.
         asker: Asks the peer to commit to what it has; None: "sent" is the end.
         sr_classes: In which the peer gets an SR, best first.
     """
@@ -48,11 +82,12 @@ class PeerSender:
         clock: Clock,
         asker: CommitmentAsker | None = None,
         sr_classes: Sequence[DocumentClass] = tuple(DocumentClass),
+        files: FileSource | None = None,
     ) -> None:
         self.name = name
         self._destination = destination
         self._database = database
-        self._reports_dir = reports_dir
+        self._files = files or _Folder(reports_dir)
         self._retry = retry
         self._clock = clock
         self._asker = asker
@@ -71,33 +106,48 @@ class PeerSender:
             return 0
         by_id = {delivery.id: delivery for delivery in due}
         away: list[Answer] = []
+        began = time.monotonic()
         # each answer is recorded at once: what follows may never return
-        for answer in self._destination.send(self._outgoing(due)):
+        outgoing = self._outgoing(due)
+        for answer in self._destination.send(outgoing) if outgoing else ():
             if answer.away:
                 away.append(answer)
             else:
-                self._record(by_id[answer.id], answer)
+                self._record(by_id[answer.id], answer, time.monotonic() - began)
+            began = time.monotonic()
+        self._files.release(self.name)
         if away:
             self._record_away([by_id[answer.id] for answer in away], away[0].text)
         return len(due)
 
     def _outgoing(self, due: Sequence[Delivery]) -> list[Outgoing]:
-        return [self._forms(delivery) for delivery in due]
+        found = []
+        for delivery in due:
+            try:
+                found.append(self._forms(delivery))
+            except ImageError as error:
+                self._record(delivery, Answer(delivery.id, Verdict.NEVER, error.why), 0)
+            except NodeError as error:
+                self._wait_for_file(delivery, error)
+        return found
 
     def _forms(self, delivery: Delivery) -> Outgoing:
         """A delivery's object with its alternatives, in the order that the peer wants."""
         report = delivery.report
-        paths = {report.sop_class_uid: report.path}
-        paths |= {other["sop_class_uid"]: other["path"] for other in report.alternatives or ()}
+        forms = {report.sop_class_uid: kept_report(report)}
+        forms |= {
+            other["sop_class_uid"]: kept_report(report, other)
+            for other in report.alternatives or ()
+        }
         # one that was made in none of the classes goes as it is
-        wanted = [kind.uid for kind in self._sr_classes if kind.uid in paths]
+        wanted = [kind.uid for kind in self._sr_classes if kind.uid in forms]
         first, *others = [
-            Outgoing(delivery.id, self._reports_dir / paths[uid], uid)
+            Outgoing(delivery.id, self._files.path(forms[uid], self.name), uid)
             for uid in wanted or [report.sop_class_uid]
         ]
         return replace(first, alternatives=tuple(others))
 
-    def _record(self, delivery: Delivery, answer: Answer) -> None:
+    def _record(self, delivery: Delivery, answer: Answer, seconds: float) -> None:
         now = self._clock.now()
         other = _alternative(delivery, answer)
         text = f"{answer.text}, as {UID(other['sop_class_uid']).name}" if other else answer.text
@@ -112,7 +162,10 @@ class PeerSender:
             if answer.verdict is Verdict.SENT:
                 ask = self._asker is not None
                 sent_as = other["sop_instance_uid"] if other else None
-                outbox.mark_sent(session, delivery.id, text, now, ask=ask, sent_as=sent_as)
+                took = {"seconds": round(seconds, 3)}
+                if answer.seconds is not None:
+                    took["peer_seconds"] = round(answer.seconds, 3)
+                outbox.mark_sent(session, delivery.id, text, now, ask=ask, sent_as=sent_as, **took)
                 log.info("report_sent")
                 return
             again = None
@@ -124,6 +177,16 @@ class PeerSender:
             else:
                 outbox.mark_again(session, delivery.id, text, now, again)
                 log.warning("report_delayed", next_attempt_at=again.isoformat())
+
+    def _wait_for_file(self, delivery: Delivery, error: NodeError) -> None:
+        """The host that holds the object does not answer: the peer has nothing to do with it."""
+        why = f"{error.what}: {error.why}"
+        now = self._clock.now()
+        with self._database.write(alone=False) as session:
+            first = outbox.wait(session, delivery.id, why, now, now + _NO_FILE)
+        if first:
+            uid = delivery.report.job.study.study_instance_uid
+            _log.warning("report_waits_for_host", study_uid=uid, peer=self.name, why=why)
 
     def _record_away(self, deliveries: Sequence[Delivery], why: str) -> None:
         """The peer could not be reached: noted at one stroke, to come back at one moment."""

@@ -25,6 +25,7 @@ class AlertRule(StrEnum):
     PIPELINE_DISABLED = "pipeline_disabled"
     FILES_LOST = "files_lost"
     FILES_ASIDE = "files_aside"
+    HOST_DOWN = "host_down"
     ROLE_DOWN = "role_down"
     ROLE_RESTARTS = "role_restarts"
     REFUSALS = "refusals"
@@ -94,6 +95,7 @@ DEFAULTS: Final[Mapping[AlertRule, Default]] = {
     AlertRule.PIPELINE_DISABLED: Default(Severity.CRITICAL),
     AlertRule.FILES_LOST: Default(Severity.CRITICAL),
     AlertRule.FILES_ASIDE: Default(Severity.WARNING),
+    AlertRule.HOST_DOWN: Default(Severity.CRITICAL, 1),
     AlertRule.ROLE_DOWN: Default(Severity.CRITICAL, 2),
     AlertRule.ROLE_RESTARTS: Default(Severity.WARNING, 0, 3, "starts of one role in an hour"),
     AlertRule.REFUSALS: Default(Severity.WARNING, 0, 50, "refusals of one caller in an hour"),

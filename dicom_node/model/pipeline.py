@@ -40,12 +40,15 @@ class InputSelector(Strict):
         when: Must hold for each instance taken.
         min_instances: Fewer than this in a series: not evaluated (volumes).
         channels: The grey image is given to the bundle so many times, as channels.
+        compact: A volume is given to the bundle as 16-bit integers where its Hounsfield units are
+            whole numbers: half the memory. All parts of the bundle must take it so.
     """
 
     kind: InputKind
     when: Conditions = Conditions()
     min_instances: int = 1
     channels: int = Field(default=1, ge=1, le=16)
+    compact: bool = False
 
 
 class LabelSpec(Strict):

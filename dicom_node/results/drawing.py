@@ -100,10 +100,11 @@ def blend_saliency(picture: Rgb, saliency: npt.NDArray[np.float32]) -> Rgb:
     salient = saliency > SALIENT
     if not salient.any():
         return picture
-    out = picture.astype(np.float32)
-    alpha = opacity(saliency[salient])[:, None]
-    out[salient] = out[salient] * (1 - alpha) + map_colours(saliency[salient]) * alpha
-    return np.asarray(out.round(), np.uint8)
+    values = saliency[salient]
+    alpha = opacity(values)[:, None]
+    out = picture.copy()
+    out[salient] = (picture[salient] * (1 - alpha) + map_colours(values) * alpha).round()
+    return out
 
 
 def outline_mask(picture: Rgb, mask: npt.NDArray[np.bool_], colour: Colour, line: int) -> Rgb:
@@ -111,10 +112,11 @@ def outline_mask(picture: Rgb, mask: npt.NDArray[np.bool_], colour: Colour, line
     if not mask.any():
         return picture
     inner = _inside(mask, line)
-    out = picture.astype(np.float32)
-    out[inner] = out[inner] * 0.82 + np.array(colour, np.float32) * 0.18
+    out = picture.copy()
+    tint = np.array(colour, np.float32) * np.float32(0.18)
+    out[inner] = (picture[inner] * np.float32(0.82) + tint).round()
     out[mask & ~inner] = colour
-    return np.asarray(out.round(), np.uint8)
+    return out
 
 
 def _inside(mask: npt.NDArray[np.bool_], line: int) -> npt.NDArray[np.bool_]:

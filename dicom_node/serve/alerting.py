@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -17,10 +18,10 @@ from dicom_node.delivery import ScuSettings, destination_for
 from dicom_node.errors import NodeError
 from dicom_node.logs import error_facts
 from dicom_node.model.alerts import AlertRule, Change
-from dicom_node.serve.disk import disk_state
+from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.serve.measure import ClockWatch, FileWatch, certificate_ends, roles_down
 from dicom_node.serve.peer_care import certificate_end_of
-from dicom_node.store import looks
+from dicom_node.store import hosts, looks
 from dicom_node.store.database import Database
 
 _log = structlog.get_logger()
@@ -28,6 +29,7 @@ _log = structlog.get_logger()
 _KEPT: Final = timedelta(days=30)
 """How long messages that were sent and alerts that are over are kept."""
 _AT_ONCE: Final = 20
+_LEVELS: Final = [str(level) for level in (DiskLevel.OK, DiskLevel.LOW, DiskLevel.FULL)]
 
 
 class Alerting:
@@ -63,17 +65,13 @@ class Alerting:
 
     def watch(self) -> list[Notice]:
         """Look at every rule once; returns the messages that followed."""
-        disk = disk_state(self._config)
-        seen = Seen(
-            disk=str(disk.level),
-            disk_text=disk.seen,
-            roles_down=roles_down(self._config),
+        now = self._clock.now()
+        seen = replace(
+            self._here() if self._config.hosts is None else self._at_hosts(now),
             clock_jump=self._clock_watch.look(),
             certificates=certificate_ends(self._config),
-            files_missing=self._files.look(),
             audit_broken=self._audit_broken(),
         )
-        now = self._clock.now()
         with self._database.read() as session:
             found = conditions(session, self._config, seen, now)
         node = self._config.node.ae_title[0]
@@ -83,6 +81,28 @@ class Alerting:
         for notice in told:
             _tell(notice)
         return told
+
+    def _here(self) -> Seen:
+        disk = disk_state(self._config)
+        return Seen(
+            disk=str(disk.level),
+            disk_text=disk.seen,
+            roles_down=roles_down(self._config),
+            files_missing=self._files.look(),
+        )
+
+    def _at_hosts(self, now: datetime) -> Seen:
+        """What the hosts say that each have a data folder; one that is away says nothing."""
+        with self._database.read() as session:
+            there = [host for host in hosts.lines(session) if not host.is_away(now)]
+        worst = max((host.state.disk for host in there), key=_LEVELS.index, default=_LEVELS[0])
+        texts = [f"{h.name}: {h.state.disk_text}" for h in there if h.state.disk == worst]
+        return Seen(
+            disk=worst,
+            disk_text="; ".join(texts),
+            roles_down=[f"{role} of {h.name}" for h in there for role in h.state.roles_down],
+            files_missing=sum(host.state.missing for host in there),
+        )
 
     def ask_peers(self) -> None:
         """Ask the peers that get reports whether they are there, one after another."""

@@ -11,18 +11,25 @@ from enum import StrEnum
 from functools import partial
 
 from dicom_node.config import NodeConfig
+from dicom_node.config.hosts import HostsSection
 from dicom_node.delivery import ScuSettings, destination_for, offers_commitment
 from dicom_node.delivery.web_auth import is_open_to_others, secret_file
+from dicom_node.hosts.client import HostClient
 from dicom_node.inference.bundles import Bundle
 from dicom_node.logs import error_facts
 from dicom_node.model.peers import AnyPeer, WebPeer
 from dicom_node.receive.server import TESTED_VERSIONS, is_tested_version
+from dicom_node.receive.settings import TlsSettings
 from dicom_node.receive.tls import server_context
 from dicom_node.requestor import client_context
+from dicom_node.secret import secret_of
 from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.serve.locks import holders
 from dicom_node.serve.receiving import receiver_settings
+from dicom_node.serve.remote.cluster import Cluster, require_ray
+from dicom_node.store import hosts
 from dicom_node.store.database import Database
+from dicom_node.store.reserve import no_reserve
 
 
 class Level(StrEnum):
@@ -48,14 +55,18 @@ def check_all(config: NodeConfig, bundles: Mapping[str, Bundle]) -> Iterator[Che
     looks: list[tuple[str, Callable[[], Check]]] = [
         ("data_dir", partial(_folder, config)),
         ("disk", partial(_disk, config)),
+        *([("reserve", partial(_reserve, config))] if config.receive.reserve_mb else []),
         ("database", partial(_database, config)),
         ("port", partial(_port, config)),
         ("tls", partial(_tls, config)),
         ("pynetdicom", _pynetdicom),
         ("device", partial(_device, config)),
+        *([("ray", partial(_ray, config))] if config.inference.executor == "ray" else []),
         ("routes", partial(_routes, config)),
         ("accept_from", partial(_senders, config)),
     ]
+    if config.hosts is not None:
+        looks.append(("hosts", partial(_hosts, config, config.hosts)))
     for name in sorted({name for route in config.routes for name in route.run}):
         looks.append((f"pipeline {name}", partial(_pipeline, bundles[name])))
     for name, peer in config.peers.items():
@@ -98,6 +109,18 @@ def _disk(config: NodeConfig) -> Check:
     return Check("disk", level[state.level], state.seen, fix[state.level])
 
 
+def _reserve(config: NodeConfig) -> Check:
+    why = no_reserve(config.node.data_dir)
+    if not why:
+        return Check("reserve", Level.OK, "files can be made ready for images")
+    return Check(
+        "reserve",
+        Level.WARN,
+        f"no direct writes ({why}): images are kept as safely, but take longer",
+        "put `node.data_dir` on ext4 or XFS, or set `receive.reserve_mb: 0`",
+    )
+
+
 def _database(config: NodeConfig) -> Check:
     """Say which revision the tables have; bringing them up to date is left to `serve`."""
     database = Database(config.database_url)
@@ -127,6 +150,46 @@ def _tls(config: NodeConfig) -> Check:
         return Check("tls", Level.OK, "off; images travel unencrypted (see `receive.tls`)")
     server_context(tls)
     return _listening(config, "tls", tls.port)
+
+
+def _hosts(config: NodeConfig, section: HostsSection) -> Check:
+    """Look at what files are served with, and whether the other hosts answer."""
+    server_context(TlsSettings(section.certificate, section.key))
+    secret_of(section.token_file)
+    database = Database(config.database_url)
+    try:
+        if not database.is_postgres:
+            fix = "name a PostgreSQL database in `node.database_url`"
+            return Check("hosts", Level.FAIL, "SQLite is for one machine", fix)
+        client = HostClient(section, database)
+        try:
+            others = _other_hosts(database, section.name)
+            away = [
+                f"{line.name} at {line.address}: {why}"
+                for line in others
+                if (why := client.ask(line.address))
+            ]
+        finally:
+            client.close()
+    finally:
+        database.close()
+    if away:
+        fix = "start that host, or `dicom-node hosts forget` it when its disk is lost"
+        return Check("hosts", Level.WARN, "; ".join(away), fix)
+    if is_open_to_others(section.token_file):
+        return Check(
+            "hosts", Level.WARN, f"{section.token_file} can be read by every user", "chmod o-r"
+        )
+    seen = f"this one is {section.name}, found at {section.reached_at}; {len(others)} others answer"
+    return Check("hosts", Level.OK, seen)
+
+
+def _other_hosts(database: Database, name: str) -> list[hosts.HostLine]:
+    current, needed = database.check_revision()
+    if current != needed:
+        return []  # before the first start of this version
+    with database.read() as session:
+        return [line for line in hosts.lines(session) if line.name != name]
 
 
 def _listening(config: NodeConfig, name: str, port: int) -> Check:
@@ -193,6 +256,29 @@ def _device(config: NodeConfig) -> Check:
     if wanted != "cpu" and torch.cuda.is_available():
         return Check("device", Level.OK, torch.cuda.get_device_name(0))
     return Check("device", Level.OK, f"CPU, {os.cpu_count()} cores")
+
+
+def _ray(config: NodeConfig) -> Check:
+    """Join the Ray cluster, and see whether it has room for an actor of each pipeline."""
+    require_ray()
+    cluster = Cluster(config.ray.address)
+    cluster.join()
+    try:
+        seen = f"{config.ray.address}: {cluster.seen()}"
+        for name in sorted({name for route in config.routes for name in route.run}):
+            section = config.pipelines.get(name)
+            pool = config.ray.of(section.ray if section is not None else None)
+            for kind, wanted in (("CPU", pool.num_cpus), ("GPU", pool.num_gpus)):
+                if wanted > cluster.largest(kind):
+                    return Check(
+                        "ray",
+                        Level.WARN,
+                        f"{seen}; no node has the {wanted:g} {kind} that {name} wants",
+                        f"its jobs wait: add a node, or lower `num_{kind.lower()}s`",
+                    )
+        return Check("ray", Level.OK, seen)
+    finally:
+        cluster.leave()
 
 
 def _routes(config: NodeConfig) -> Check:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -15,7 +14,8 @@ from sqlalchemy.orm import Session
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.delivery import RetryStrategy, take_report
-from dicom_node.errors import StoreError
+from dicom_node.errors import HostAwayError, ImageError, StoreError
+from dicom_node.hosts.files import Files
 from dicom_node.model.commitment import (
     CommitmentReport,
     CommitmentRequest,
@@ -26,8 +26,9 @@ from dicom_node.model.commitment import (
 )
 from dicom_node.model.peers import Peer
 from dicom_node.receive.commitment import report
-from dicom_node.store import commitments
+from dicom_node.store import commitments, hosts
 from dicom_node.store.database import Database
+from dicom_node.store.kept import kept_instance
 from dicom_node.store.seal import reread_sha256
 from dicom_node.store.tables import Commitment, Instance
 
@@ -114,6 +115,7 @@ class CommitmentDesk:
 
     Args:
         index_waiting: Indexes what the spool's inbox holds, so that it can be found.
+        files: The way to what other hosts hold; None: all is in the spool.
     """
 
     def __init__(
@@ -123,8 +125,11 @@ class CommitmentDesk:
         index_waiting: Callable[[], object],
         retry: RetryStrategy,
         clock: Clock,
+        files: Files | None = None,
     ) -> None:
         self._spool = config.spool_dir
+        self._files = files
+        self._longest_wait = timedelta(seconds=config.settle.longest_wait_seconds)
         self._peers = {peer.ae_title: peer for peer in config.dicom_peers.values()}
         self._database = database
         self._index_waiting = index_waiting
@@ -143,11 +148,16 @@ class CommitmentDesk:
             references = [Reference(*item) for item in row.references]
             with self._database.read() as session:
                 kept = commitments.kept(session, references)
-            failed = {
-                reference: reason
-                for reference in references
-                if (reason := self._why_not(reference, kept.get(reference.sop_instance_uid)))
-            }
+                if len(kept) < len(references) and self._may_yet_come(session, row):
+                    continue
+            try:
+                failed = {
+                    reference: reason
+                    for reference in references
+                    if (reason := self._why_not(reference, kept.get(reference.sop_instance_uid)))
+                }
+            except HostAwayError:
+                continue  # looked into when it is back; the log has it from who asked
             with self._database.write() as session:
                 now = self._clock.now()
                 # asked again meanwhile, it is the same request: the answer is as good
@@ -213,18 +223,35 @@ class CommitmentDesk:
             return FailureReason.NO_SUCH_INSTANCE
         if row.sop_class_uid != reference.sop_class_uid:
             return FailureReason.CLASS_INSTANCE_CONFLICT
-        why = _damage(self._spool / row.path, row.sha256)
+        why = self._damage(row)
         if why:
             _log.error("instance_damaged", sop_instance_uid=reference.sop_instance_uid, why=why)
             return FailureReason.PROCESSING_FAILURE
         return None
 
+    def _damage(self, row: Instance) -> str:
+        """Say what is wrong with an instance's file; "": nothing.
 
-def _damage(file: Path, sha256: str) -> str:
-    try:
-        return "" if reread_sha256(file) == sha256 else "its bytes are not those that came"
-    except OSError as error:
-        return error.strerror or type(error).__name__
+        Raises:
+            HostAwayError: The host that holds it does not answer.
+        """
+        try:
+            elsewhere = self._files.disk_sha256(kept_instance(row)) if self._files else None
+            found = reread_sha256(self._spool / row.path) if elsewhere is None else elsewhere
+        except ImageError as error:
+            return error.why
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return "" if found == row.sha256 else "its bytes are not those that came"
+
+    def _may_yet_come(self, session: Session, row: Commitment) -> bool:
+        """Whether a host has acknowledged images that the index does not have yet."""
+        if self._clock.now() - row.requested_at > self._longest_wait:
+            return False
+        return any(
+            host.state.receives and host.indexed_to < row.requested_at
+            for host in hosts.lines(session)
+        )
 
 
 def _refused(error: SQLAlchemyError) -> StoreError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -33,6 +33,7 @@ from dicom_node.model.documents import DocumentClass
 from dicom_node.model.peers import AnyPeer, Peer
 from dicom_node.model.states import HoldReason, StudyState
 from dicom_node.routing import decide
+from dicom_node.serve.arrivals import Arrivals
 from dicom_node.serve.commitment import CommitmentDesk
 from dicom_node.serve.completeness import completeness_of
 from dicom_node.serve.disk import DiskWatch
@@ -40,8 +41,9 @@ from dicom_node.serve.limits import time_limits
 from dicom_node.serve.locks import holders, worker_name
 from dicom_node.serve.recurring import Recurring
 from dicom_node.serve.retention import Retention
+from dicom_node.serve.sharing import Ready, after_all_hosts, files_of
 from dicom_node.serve.watching import Watching
-from dicom_node.store import audit, held, index, jobs, losses, outbox, withheld
+from dicom_node.store import audit, held, hosts, index, jobs, losses, outbox, withheld
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import NewJob
 from dicom_node.store.losses import LossPolicy
@@ -73,6 +75,8 @@ class Coordinator:
         wake: Callable[[], Wake] = Polling,
     ) -> None:
         self._config = config
+        # where each host has a data folder, a keeper on each does what is done beside the files
+        self._keeps_files = config.hosts is None
         self._bundles = bundles
         self._specs = {name: bundle.spec for name, bundle in bundles.items()}
         self._database = database
@@ -84,6 +88,7 @@ class Coordinator:
             clock,
             hold_changed_patient=config.studies.on_changed_patient == "hold",
         )
+        self._arrivals = Arrivals(self._indexer, spool.arrivals)
         self._longest_job = max(
             time_limits(config, bundles).values(),
             default=timedelta(seconds=config.inference.time_limit_seconds),
@@ -93,7 +98,12 @@ class Coordinator:
         self._watching = Watching(config, database, clock)
         self._completeness = completeness_of(config, database, clock)
         self._commitments = CommitmentDesk(
-            config, database, self._indexer.index_waiting, self._retry(), clock
+            config,
+            database,
+            self._indexer.index_waiting if self._keeps_files else int,
+            self._retry(),
+            clock,
+            files_of(config, database),
         )
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(6)},
@@ -107,16 +117,17 @@ class Coordinator:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
-        self._every(0.25, self._indexer.index_when_quiet)
-        self._every(min(1.0, self._config.settle.quiet_seconds / 4), self.settle_and_route)
+        self._every(self._settle_every, self.settle_in_time)
         if self._completeness is not None:
             self._every(1, self._completeness.ask_about_quiet_studies)
         self._every(5, self.take_back_lost_jobs)
-        self._every(5, self._disk.watch_disk)
-        self._every(30, self._retention.purge_when_low)
-        self._every(3600, self._retention.purge_by_age)
         self._every(0.5, self._commitments.verify_commitments)
         self._every(0.5, self._commitments.report_commitments)
+        if self._keeps_files:
+            self._every(5, self._disk.watch_disk)
+            self._every(30, self._retention.purge_when_low)
+            self._every(self._retention.every, self._retention.purge_by_age)
+            self._arrivals.start()
         self._scheduler.start()
         self._watching.start()
         self._outbox.start()
@@ -128,8 +139,25 @@ class Coordinator:
                     )
         finally:
             self._scheduler.shutdown(wait=True)
+            if self._keeps_files:
+                self._arrivals.stop()
             self._watching.stop()
             self._outbox.stop()
+
+    @property
+    def _settle_every(self) -> float:
+        return min(1.0, self._config.settle.quiet_seconds / 4)
+
+    def settle_in_time(self) -> None:
+        """Settle and route; a study that will soon be quiet is looked at in that moment."""
+        now = self._clock.now()
+        self.settle_and_route()
+        quiet = timedelta(seconds=self._config.settle.quiet_seconds)
+        with self._database.read() as session:
+            last = index.next_to_be_quiet(session, now, quiet)
+        if last is not None and last + quiet - now < timedelta(seconds=self._settle_every):
+            at = datetime.now(UTC) + (last + quiet - now)
+            self._scheduler.modify_job(self.settle_in_time.__name__, next_run_time=at)
 
     def settle_and_route(self) -> None:
         """Settle what is quiet and decide what runs on it."""
@@ -137,18 +165,23 @@ class Coordinator:
         now = self._clock.now()
         with self._database.read() as session:
             may_settle = index.any_quiet(session, now, quiet)
-        if may_settle or not self._indexer.in_burst:
+        if self._keeps_files and (may_settle or not self._indexer.in_burst):
             # what the spool still holds may belong to a study that is about to settle
             self._indexer.index_waiting()
         # after a start, senders get the quiet time to come back before anything settles
         if now - self._started >= quiet:
             with self._database.write() as session:
-                ready = self._completeness.ready if self._completeness else index.at_once
-                settled = index.settle_quiet(session, now, quiet, ready)
+                settled = index.settle_quiet(session, now, quiet, self._ready(session, now))
             for study_uid in settled:
                 _log.info("study_settled", study_uid=study_uid)
         while self._route_some():
             pass
+
+    def _ready(self, session: Session, now: datetime) -> Ready:
+        ready = self._completeness.ready if self._completeness else index.at_once
+        if self._keeps_files:
+            return ready
+        return after_all_hosts(hosts.lines(session), now, self._config.settle, ready)
 
     def take_back_lost_jobs(self) -> None:
         """Requeue jobs whose worker no longer renews its claim."""
@@ -178,7 +211,7 @@ class Coordinator:
         names = set(holders(self._config.node.data_dir))
         if "supervisor" in names:
             names |= {f"worker-{number}" for number in range(self._config.inference.workers)}
-        return {worker_name(name) for name in names}
+        return {worker_name(name, self._config.this_host) for name in names}
 
     def _route_some(self) -> int:
         with self._database.read() as session:
@@ -294,6 +327,7 @@ class Coordinator:
             destination_for(scu, peer),
             database=self._database,
             reports_dir=self._config.reports_dir,
+            files=files_of(self._config, self._database),
             retry=self._retry(),
             clock=self._clock,
             asker=self._asker(name, peer, scu),

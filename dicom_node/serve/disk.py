@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import structlog
 
@@ -78,8 +79,11 @@ class DiskWatch:
         tell = _log.info if state.level is DiskLevel.OK else _log.warning
         tell(f"disk_{state.level}", free_mb=state.free, fix=_FIXES[state.level])
         # said above first: a disk that is full may refuse the row, which is then tried again
+        data: dict[str, Any] = {"free_mb": state.free}
+        if self._config.this_host is not None:
+            data["host"] = self._config.this_host
         with self._database.write() as session:
-            audit.record(session, self._clock.now(), f"disk_{state.level}", free_mb=state.free)
+            audit.record(session, self._clock.now(), f"disk_{state.level}", **data)
         self._level = state.level
 
 

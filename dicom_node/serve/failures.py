@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom_node.errors import NodeError, SpoolError
+from dicom_node.errors import HostAwayError, NodeError, SpoolError
 from dicom_node.inference.jobs import JobInput
 from dicom_node.inference.memory import HostMemoryError, host_memory_is_short
 from dicom_node.inference.sources import considered
@@ -10,11 +10,23 @@ from dicom_node.logs import place_of
 from dicom_node.model import own_codes
 from dicom_node.model.findings import Algorithm, Findings, NotEvaluated, Side, Subject
 from dicom_node.model.pipeline import PipelineSpec
+from dicom_node.store.losses import Loss
 from dicom_node.store.tables import Job
+
+
+class LostError(NodeError):
+    """What ran a job elsewhere was lost with it; this process was not."""
+
+    def __init__(self, what: str, loss: Loss) -> None:
+        super().__init__(what, loss.why, loss.fix)
+        self.loss = loss
+
 
 OUT_OF_MEMORY = "out_of_memory"
 DISK = "disk"
-"""Not the job's fault: it is tried until the disk takes its reports."""
+HOST = "host"
+BLAMELESS = frozenset({DISK, HOST})
+"""Not the job's fault: it is tried until the disk takes its reports, until the host is back."""
 
 _IN_WORDS = {
     "time_limit": "it took longer than it may",
@@ -38,7 +50,9 @@ def error_of(raised: BaseException, job: Job) -> dict[str, str]:
             "reason": OUT_OF_MEMORY,
         }
     if isinstance(raised, NodeError):
-        reason = DISK if isinstance(raised, SpoolError) else "error"
+        reason = "error"
+        if isinstance(raised, SpoolError | HostAwayError):
+            reason = DISK if isinstance(raised, SpoolError) else HOST
         return {"what": raised.what, "why": raised.why, "fix": raised.fix, "reason": reason}
     return {
         "what": f"pipeline {job.pipeline}",

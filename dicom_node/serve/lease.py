@@ -20,11 +20,19 @@ class Lease:
     """Renews a claim until it is left.
 
     Args:
-        renew: Extends the claim; False when it is somebody else's.
+        renew: Extends the claim; False when the job need not go on.
+        lost: Called the first time that it need not.
     """
 
-    def __init__(self, renew: Callable[[], bool], every: timedelta, log: Log) -> None:
+    def __init__(
+        self,
+        renew: Callable[[], bool],
+        every: timedelta,
+        log: Log,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._renew = renew
+        self._lost = lost
         self._log = log
         self._every = every.total_seconds()
         self._done = threading.Event()
@@ -44,11 +52,14 @@ class Lease:
         self._thread.join()
 
     def _run(self) -> None:
+        told = False
         while not self._done.wait(self._every):
             try:
-                if not self._renew():
-                    self._log.warning("job_claim_lost", why="another worker has it")
-                    return
+                if not self._renew() and not told:
+                    told = True
+                    why = "another worker has it, or its result is outdated"
+                    self._log.warning("job_claim_lost", why=why)
+                    self._lost()
             except SQLAlchemyError as error:
                 # the job goes on: the next turn may succeed before the claim runs out
                 self._log.warning("job_claim_not_renewed", **error_facts(error))

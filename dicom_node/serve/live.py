@@ -24,8 +24,11 @@ _AT_START_ONLY: Final[Mapping[str, frozenset[str] | None]] = {
     "node": None,
     "receive": None,
     "web": None,
+    "hosts": None,
+    "ray": frozenset({"address"}),
     "inference": frozenset(
         {
+            "executor",
             "device",
             "workers",
             "threads",

@@ -77,9 +77,13 @@ def hold_numbered(data_dir: Path, name: str) -> Hold:
     raise StoreError(f"{name}", f"{_MOST} run on this data folder", "stop some of them")
 
 
-def worker_name(hold_name: str) -> str:
-    """Return what a worker of this machine is called in the queue, by the name that it holds."""
-    return f"{hold_name}@{socket.gethostname()}"[:64]
+def worker_name(hold_name: str, host: str | None = None) -> str:
+    """Return what a worker of this machine is called in the queue, by the name that it holds.
+
+    Args:
+        host: What this host is called; None: as the machine says.
+    """
+    return f"{hold_name}@{host or socket.gethostname()}"[:64]
 
 
 def holders(data_dir: Path) -> dict[str, int]:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
+from dicom_node.serve.away import away
 from dicom_node.serve.locks import holders
 from dicom_node.store.database import Database
 from dicom_node.store.tables import Instance
@@ -60,13 +61,16 @@ class FileWatch:
 
     def __init__(self, config: NodeConfig, database: Database) -> None:
         self._folder = config.spool_dir
+        self._host = config.this_host
         self._database = database
         self._last = 0
         self._missing: set[int] = set()
 
     def look(self) -> int:
         """Return how many files are known to be gone."""
-        paths = select(Instance.id, Instance.path).where(Instance.purged_at.is_(None))
+        paths = select(Instance.id, Instance.path).where(
+            Instance.purged_at.is_(None), Instance.host == self._host
+        )
         with self._database.read() as session:
             rows = session.execute(
                 paths.where(Instance.id > self._last).order_by(Instance.id).limit(_FILES_AT_ONCE)
@@ -93,12 +97,13 @@ def roles_down(config: NodeConfig) -> list[str]:
     running = holders(config.node.data_dir)
     if "supervisor" not in running:
         return []
-    expected = ["coordinator"]
+    expected = ["coordinator", *(["keeper"] if config.hosts is not None else [])]
     expected += [f"receiver-{number}" for number in range(config.receive.processes)]
     expected += [f"worker-{number}" for number in range(config.inference.workers)]
     if config.web is not None:
         expected.append("web-0")
-    return [name for name in expected if name not in running]
+    missing = [name for name in expected if name not in running]
+    return [*missing, *(["Ray cluster"] if away(config) else [])]
 
 
 def certificate_ends(config: NodeConfig) -> dict[str, datetime]:
@@ -112,6 +117,8 @@ def certificate_ends(config: NodeConfig) -> dict[str, datetime]:
     for name, peer in config.peers.items():
         if peer.tls is not None and peer.tls.certificate is not None:
             files[f"for peer {name}"] = peer.tls.certificate
+    if config.hosts is not None:
+        files["of hosts"] = config.hosts.certificate
     if config.audit is not None and config.audit.certificate is not None:
         files["for the audit repository"] = config.audit.certificate
     return dict(_ends(files))

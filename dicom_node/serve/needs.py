@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 from dicom_node.config import NodeConfig
 from dicom_node.model.alerts import AlertRule, Severity
 from dicom_node.model.states import JobState
+from dicom_node.serve.away import away
 from dicom_node.serve.disk import DiskLevel, DiskState
 from dicom_node.serve.reloading import notices
-from dicom_node.store import activity, fitness, overview
+from dicom_node.store import activity, fitness, hosts, overview
 from dicom_node.store.alerts import alerts_firing
 from dicom_node.store.tables import Job, Study
 from dicom_node.store.watch_tables import PeerLook
@@ -32,6 +33,7 @@ _TOLD_BELOW: Final = frozenset(
         AlertRule.PIPELINE_SUSPECT,
         AlertRule.PIPELINE_DISABLED,
         AlertRule.FILES_ASIDE,
+        AlertRule.HOST_DOWN,
         AlertRule.ROLE_DOWN,
         AlertRule.REFUSALS,
     }
@@ -82,6 +84,8 @@ def needs(
             yield Need(
                 "bad", f"No {role} runs", "on this machine", "start the node; its log says why"
             )
+    for note in away(config):
+        yield Need("bad", f"{note.what} is away", note.why, note.fix, "", note.since)
     if disk.level is not DiskLevel.OK:
         tone = "bad" if disk.level is DiskLevel.FULL else "warn"
         title = "The disk is full" if disk.level is DiskLevel.FULL else "The disk gets full"
@@ -93,6 +97,7 @@ def needs(
         yield Need(
             tone, f"Alert: {alert.rule.replace('_', ' ')}", alert.text, alert.fix, "", alert.since
         )
+    yield from _hosts_in_need(session, now)
     yield from _studies_in_need(session)
     for name in config.peers:
         yield from _peer_in_need(session, name)
@@ -114,7 +119,7 @@ def needs(
             line.since,
         )
     spool = overview.spool_counts(config.spool_dir)
-    if spool.aside:
+    if spool.aside and config.hosts is None:
         yield Need(
             "warn",
             f"{spool.aside} file{'' if spool.aside == 1 else 's'} set aside",
@@ -132,6 +137,21 @@ def needs(
             "/peers",
             refused.last_at,
         )
+
+
+def _hosts_in_need(session: Session, now: datetime) -> Iterator[Need]:
+    fix = "start it, or see to its network; what waits goes on by itself"
+    for line in hosts.away(session, now):
+        yield Need("bad", f"Host {line.host} does not answer", line.text, fix, "", line.since)
+    for host in hosts.lines(session):
+        number = host.state.aside
+        if number:
+            yield Need(
+                "warn",
+                f"{number} file{'' if number == 1 else 's'} set aside on host {host.name}",
+                "in its spool's `aside`: damaged, or other content under a known UID",
+                "look at them, then move them away",
+            )
 
 
 def _studies_in_need(session: Session) -> Iterator[Need]:

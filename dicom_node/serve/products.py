@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
 from dicom_node.errors import PipelineError
+from dicom_node.hosts.files import Files
 from dicom_node.inference.files import read_header
 from dicom_node.inference.jobs import JobInput, Outcome
 from dicom_node.inference.spans import Spans
@@ -24,6 +26,7 @@ from dicom_node.store import index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.files import write_durably
 from dicom_node.store.jobs import JobResult, NewReport
+from dicom_node.store.kept import kept_instance
 from dicom_node.store.tables import Job
 
 
@@ -40,21 +43,33 @@ class Executor(Protocol):
 
 
 class Products:
-    """Reads a job's images and writes its objects."""
+    """Reads a job's images and writes its objects.
+
+    Args:
+        host: What this host is called; None: all hosts share one data folder.
+    """
 
     def __init__(
-        self, database: Database, executor: Executor, spool_dir: Path, reports_dir: Path
+        self,
+        database: Database,
+        executor: Executor,
+        files: Files,
+        reports_dir: Path,
+        host: str | None = None,
     ) -> None:
         self._database = database
         self._executor = executor
-        self._spool_dir = spool_dir
+        self._files = files
         self._reports_dir = reports_dir
+        self._making = threading.Lock()
+        self._host = host
 
     def of(self, job: Job, study_uid: str, job_input: JobInput, outcome: Outcome) -> JobResult:
         """Make a job's objects and write them to disk."""
         spans = Spans()
         spec = self._executor.spec(job.pipeline)
-        with spans.of("results"):
+        # several jobs may come back from elsewhere at a time
+        with self._making, spans.of("results"):
             sources = [read_header(file) for file in job_input.files]
             earlier = Predecessor.of_plain(job.replaces) if job.replaces else None
             report = build_report(
@@ -84,13 +99,16 @@ class Products:
             write_durably(path, item.encoded),
             str(item.dataset.SeriesInstanceUID),
             [self._keep(other, folder) for other in item.alternatives],
+            host=self._host,
         )
 
     def input(self, job: Job, study_uid: str) -> JobInput:
-        """Return the job's images as the index knows them.
+        """Return the job's images as the index knows them, their files on this machine.
 
         Raises:
             PipelineError: Not all of them are in the index any more.
+            HostAwayError: A host that holds some of them does not answer.
+            ImageError: That host has them no more.
         """
         with self._database.read() as session:
             rows = jobs.instances_of(session, job)
@@ -112,12 +130,16 @@ class Products:
         if job.rejection:
             rejection = Rejection(Code(**job.rejection["reason"]), job.rejection["text"])
         return JobInput(
-            files=tuple(self._spool_dir / row.path for row in rows),
+            files=tuple(self._files.path(kept_instance(row), job.id) for row in rows),
             facts=tuple(index.facts_of_row(row, study_uid) for row in rows),
             rejection=rejection,
             # of the first attempt: made again, the objects must be the same bytes
             started=job.started_at or job.queued_at,
         )
+
+    def release(self, job: Job) -> None:
+        """Say that a job has ended: its images need not stay on this machine."""
+        self._files.release(job.id)
 
     def of_failure(self, job: Job, study_uid: str) -> list[NewReport]:
         """Make the report that a job has failed, and write it to disk."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +16,7 @@ import structlog
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.serve.disk import DiskLevel, disk_state
-from dicom_node.store import chain, retention
+from dicom_node.store import chain, exchanges, retention
 from dicom_node.store.database import Database
 from dicom_node.store.retention import Finished, Kept, Rules
 from dicom_node.store.watch_tables import REPOSITORY, AuditMark
@@ -22,6 +24,7 @@ from dicom_node.store.watch_tables import REPOSITORY, AuditMark
 _log = structlog.get_logger()
 
 _BATCH: Final = 100
+_HOUR: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,26 @@ class Purged:
 
 
 class Retention:
-    """Gives up what the configuration says need not be kept."""
+    """Gives up what the configuration says need not be kept.
+
+    Where hosts have a data folder each, it gives up what this one holds.
+    """
 
     def __init__(self, config: NodeConfig, database: Database, clock: Clock) -> None:
         self._config = config
         self._database = database
         self._clock = clock
+        self._host = config.this_host
         self._rules = Rules(config.retention.purge_committed)
         self._folders = {Kept.IMAGES: config.spool_dir, Kept.REPORTS: config.reports_dir}
+
+    @property
+    def every(self) -> float:
+        """Seconds between two looks at what is old enough: an hour, less where days are hours."""
+        keep = self._config.retention
+        days = (keep.images_days, keep.reports_days, keep.records_days)
+        shortest = min((number for number in days if number is not None), default=math.inf)
+        return min(_HOUR, max(1.0, shortest * 86_400 / 4))
 
     def purge_by_age(self) -> list[Purged]:
         """Give up what is older than it has to be."""
@@ -63,7 +78,9 @@ class Retention:
                 # what the audit repository has not got yet stays until it has
                 mark = session.get(AuditMark, REPOSITORY) if self._config.audit else None
                 up_to = mark.position if mark is not None else None
-                chain.forget(session, now - timedelta(days=days), now, up_to=up_to)
+                before = now - timedelta(days=days)
+                chain.forget(session, before, now, up_to=up_to)
+                exchanges.forget(session, before)
         _tell(gone)
         return gone
 
@@ -116,11 +133,15 @@ class Retention:
 
     def _finished(self, kind: Kept, before: datetime | None) -> list[Finished]:
         with self._database.read() as session:
-            return retention.finished(session, kind, self._rules, before)
+            return retention.finished(session, kind, self._rules, before, self._host)
 
     def _plan(self, kind: Kept, item: Finished, why: str) -> Purged:
         with self._database.read() as session:
-            files = [] if kind is Kept.RECORDS else retention.paths(session, kind, item.study_id)
+            files = (
+                []
+                if kind is Kept.RECORDS
+                else retention.paths(session, kind, item.study_id, self._host)
+            )
         size = sum(_size(self._folders[kind] / path) for path in files)
         return Purged(kind, item.study_uid, item.finished_at, len(files), size, why)
 
@@ -134,6 +155,7 @@ class Retention:
                 item.study_id,
                 self._rules,
                 self._clock.now(),
+                self._host,
                 files=plan.files,
                 bytes=plan.bytes,
                 why=why,
@@ -144,14 +166,22 @@ class Retention:
             self._remove(kind, [item.study_uid])
         return plan
 
-    def _remove(self, kind: Kept, study_uids: list[str]) -> None:
-        """Remove the files that are given up, and the folders that are empty then."""
+    def _remove(self, kind: Kept, study_uids: list[str], newest: float = math.inf) -> None:
+        """Remove the files that are given up, and the folders that are empty then.
+
+        Args:
+            newest: A file that was written after this time stays.
+        """
         root = self._folders[kind]
         with self._database.write() as session:
             folders = set()
-            for path in retention.given_up(session, kind, study_uids):
+            for path in retention.given_up(session, kind, study_uids, self._host):
+                if newest < math.inf and _written(root / path) > newest:
+                    continue
                 (root / path).unlink(missing_ok=True)
                 folders.update(list((root / path).relative_to(root).parents)[:-1])
+            if self._host is not None:
+                retention.removed(session, kind, study_uids, self._host)
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
             if folder.as_posix() != "studies":
                 with contextlib.suppress(OSError):  # not empty: a late image is in it
@@ -159,11 +189,16 @@ class Retention:
 
     def _finish_interrupted(self) -> None:
         """Remove what an earlier run has given up and not removed."""
-        for kind, folder in ((Kept.IMAGES, "studies"), (Kept.REPORTS, ".")):
+        # a worker writes an object before the index knows that it is with this host
+        reports_before = math.inf if self._host is None else time.time() - _HOUR
+        for kind, folder, newest in (
+            (Kept.IMAGES, "studies", math.inf),
+            (Kept.REPORTS, ".", reports_before),
+        ):
             place = self._folders[kind] / folder
             uids = [entry.name for entry in place.iterdir()] if place.is_dir() else []
             for start in range(0, len(uids), _BATCH):
-                self._remove(kind, uids[start : start + _BATCH])
+                self._remove(kind, uids[start : start + _BATCH], newest)
 
     def _is_low(self) -> bool:
         if not self._config.retention.when_disk_low:
@@ -182,6 +217,13 @@ def _tell(gone: list[Purged]) -> None:
                 bytes=sum(item.bytes for item in of_kind),
                 why=of_kind[0].why,
             )
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return -math.inf
 
 
 def _size(file: Path) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
@@ -40,6 +40,7 @@ from dicom_node.serve.live import (
 from dicom_node.serve.locks import Hold, hold, hold_numbered, holders, worker_name
 from dicom_node.serve.presence import told_in_audit_trail
 from dicom_node.serve.reloading import Reloader, load_for_role
+from dicom_node.serve.sharing import files_of
 from dicom_node.serve.supervisor import (
     CHILD,
     LAST_STATUS,
@@ -102,6 +103,8 @@ def serve(config_file: Path) -> int:
             "receiver": config.receive.processes,
             "worker": config.inference.workers,
         }
+        if config.hosts is not None:
+            numbers["keeper"] = 1
         if config.web is not None:
             numbers["web"] = 1
         reloader = Reloader(config_file, first)
@@ -128,7 +131,7 @@ def serve_role(config_file: Path, role: str, others: Mapping[str, RunRole] | Non
     Raises:
         ConfigError: `node.yaml`, a pipeline or the role's name is wrong.
     """
-    known = {**ROLES, **(others or {})}
+    known = {**ROLES, "keeper": _keeper, **(others or {})}
     if role not in known:
         raise ConfigError(f"role {role}", "there is none", f"roles are: {', '.join(known)}")
     set_up_logging(role)
@@ -244,16 +247,43 @@ def _coordinator(live: Live, database: Database) -> None:
 
 
 def _worker(live: Live, database: Database) -> None:
+    _yield_to_receivers(10)
+    run = _on_ray if live.config.inference.executor == "ray" else _here
+    run(live, database)
+
+
+def _on_ray(live: Live, database: Database) -> None:
+    from dicom_node.serve.remote.cluster import require_ray
+
+    require_ray()
+    from dicom_node.serve.remote.role import dispatch
+
+    held, last_status = _hold_worker(live.config.node.data_dir)
+    with held, woken(database, Topic.JOBS) as listener:
+        bell = bell_of(listener)
+        dispatch(
+            live,
+            database,
+            worker_name(held.name, live.config.this_host),
+            bell,
+            last_status=last_status,
+            bundles_of=routed_bundles,
+            worker_of=lambda now, executor: _worker_of(
+                now, executor, database, held, bell, elsewhere=True
+            ),
+        )
+
+
+def _here(live: Live, database: Database) -> None:
     from dicom_node.inference.local import LocalExecutor
     from dicom_node.serve.selftest import self_test
 
-    _yield_to_receivers(10)
     settings = live.config.inference
     data_dir = live.config.node.data_dir
     held, last_status = _hold_worker(data_dir)
     executor = LocalExecutor(
         routed_bundles(live.begin()),
-        device=settings.device[_number(held.name) % len(settings.device)],
+        device=device_of_worker(settings.device, held.name),
         threads=settings.threads_of_worker(),
         cpu_fallback=settings.cpu_fallback,
         deterministic=settings.deterministic,
@@ -283,10 +313,10 @@ def _worker(live: Live, database: Database) -> None:
             worker.run(live.turn, timedelta(seconds=0.2))
 
 
-def _number(worker: str) -> int:
-    """Return the number at the end of a worker's name."""
+def device_of_worker(devices: Sequence[str], worker: str) -> str:
+    """Return a worker's own of `inference.device`: they take them in turn, by their numbers."""
     number = worker.rpartition("-")[2]
-    return int(number) if number.isdigit() else 0
+    return devices[(int(number) if number.isdigit() else 0) % len(devices)]
 
 
 def _while_loading(
@@ -302,15 +332,26 @@ def routed_bundles(loaded: Loaded) -> dict[str, Bundle]:
 
 
 def _worker_of(
-    loaded: Loaded, executor: Executor, database: Database, held: Hold, wake: Wake
+    loaded: Loaded,
+    executor: Executor,
+    database: Database,
+    held: Hold,
+    wake: Wake,
+    *,
+    elsewhere: bool = False,
 ) -> Worker:
+    """Make the worker of this process.
+
+    Args:
+        elsewhere: Jobs run in other processes, one in each, which are limited there.
+    """
     from dicom_node.serve.worker import Worker, WorkerSettings
 
     config = loaded.config
     settings = config.inference
     return Worker(
         WorkerSettings(
-            name=worker_name(held.name),
+            name=worker_name(held.name, config.this_host),
             lease=timedelta(seconds=settings.lease_seconds),
             attempts=settings.attempts,
             retry_wait=timedelta(seconds=config.retry.first_seconds),
@@ -318,16 +359,18 @@ def _worker_of(
             time_limits=time_limits(config, loaded.bundles),
             quarantine_after=settings.quarantine_after,
             report_failures=settings.report_failures,
-            batch=settings.batch,
+            batch=1 if elsewhere else settings.batch,
             workers=settings.workers,
         ),
-        limited=time_limit,
+        limited=contextlib.nullcontext if elsewhere else time_limit,
         database=database,
         executor=executor,
         spool_dir=config.spool_dir,
         reports_dir=config.reports_dir,
         clock=SystemClock(),
         wake=wake,
+        files=files_of(config, database),
+        host=config.this_host,
     )
 
 
@@ -343,6 +386,31 @@ def _hold_worker(data_dir: Path) -> tuple[Hold, int | None]:
             status = os.environ.get(LAST_STATUS)
             return held, int(status) if status else None
     return hold_numbered(data_dir, "worker"), None
+
+
+def _keeper(live: Live, database: Database) -> None:
+    from dicom_node.serve.keeper import Keeper
+
+    _yield_to_receivers(5)
+    section = live.config.hosts
+    if section is None:
+        raise ConfigError(
+            "role keeper", "node.yaml has no section `hosts`", "add it, or leave out the role"
+        )
+    data_dir = live.config.node.data_dir
+    held = hold(data_dir, "keeper")
+    if held is None:
+        why = f"one runs already (process {holders(data_dir).get('keeper', 0)})"
+        raise StoreError("role keeper", why, "stop that one, or give this host its own data folder")
+    with held:
+        keeper: Keeper | None = None
+        while not live.stop.is_set():
+            config = live.begin().config
+            keeper = Keeper(config, section, database, Spool(config.spool_dir), SystemClock())
+            keeper.begin()
+            keeper.run(live.turn)
+        if keeper is not None:
+            keeper.end()
 
 
 ROLES: Final[Mapping[str, RunRole]] = {

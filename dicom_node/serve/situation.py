@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from dicom_node.model.states import DeliveryState, JobState, StudyState
 from dicom_node.serve.disk import DiskState, disk_state
 from dicom_node.serve.locks import holders
 from dicom_node.serve.needs import Need, count, file_in_need, needs
-from dicom_node.store import activity
+from dicom_node.store import activity, hosts
 from dicom_node.store.activity import Activity, PeerActivity
 from dicom_node.store.tables import Delivery, Job, Study
 from dicom_node.store.watch_tables import PeerLook
@@ -89,7 +89,7 @@ def situation(
     """
     state = disk_state(config)
     running = holders(config.node.data_dir)
-    roles = _roles(running)
+    roles = _roles(running, hosts.running(session, now) if config.hosts is not None else ())
     return Situation(
         at=now,
         needs=(
@@ -116,10 +116,10 @@ def situation(
     )
 
 
-def _roles(running: dict[str, int]) -> dict[str, int | None]:
+def _roles(running: dict[str, int], elsewhere: Iterable[str]) -> dict[str, int | None]:
     found: dict[str, int | None] = {name: running.get(name) for name in running if name != "web"}
     for role in _ROLES:
-        if not any(name.partition("-")[0] == role for name in running):
+        if not any(name.partition("-")[0] == role for name in (*running, *elsewhere)):
             found[role] = None
     return found
 

@@ -182,6 +182,10 @@ _KINDS: Final[Mapping[str, tuple[str, _Words]]] = {
     ),
     "job_failure_reported": ("plain", _job("a report says that it failed")),
     "job_failure_not_reported": ("bad", _job("no report could say that it failed")),
+    "job_stopped": (
+        "plain",
+        lambda d: (f"Job {d['job_id']} was stopped: job {d.get('by')} has taken its place", ""),
+    ),
     "report_let_out": (
         "plain",
         lambda d: (f"{d.get('deliveries')} withheld objects may now be sent", ""),

@@ -6,7 +6,7 @@ forwards hundreds of studies starves no other; then age.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ def claim_batch(
     lease: timedelta,
     most_of: Callable[[str], int],
     workers: int = 1,
+    leave: Collection[str] = (),
 ) -> list[Job]:
     """Take the next job, and with it others of its pipeline that would come next.
 
@@ -37,8 +38,9 @@ def claim_batch(
     Args:
         most_of: How many jobs of a pipeline are taken at most, by its name.
         workers: Among how many workers what waits is shared.
+        leave: Pipelines whose jobs are left to others.
     """
-    first = claim(session, worker, now, lease)
+    first = claim(session, worker, now, lease, leave=leave)
     if first is None:
         return []
     batch = [first]
@@ -65,6 +67,7 @@ def claim(
     lease: timedelta,
     *,
     like: Job | None = None,
+    leave: Collection[str] = (),
 ) -> Job | None:
     """Take the job that is next; the claim must be renewed within the lease.
 
@@ -75,6 +78,7 @@ def claim(
 
     Args:
         like: Only a job never tried, of the same pipeline and priority.
+        leave: No job of these pipelines.
     """
     before, other = aliased(Job), aliased(Job)
     busy_suspects = (
@@ -116,6 +120,8 @@ def claim(
         query = query.where(
             Job.pipeline == like.pipeline, Job.priority == like.priority, Job.attempts == 0
         )
+    if leave:
+        query = query.where(Job.pipeline.not_in(sorted(leave)))
     job = session.scalar(query)
     if job is None or not _may_have_one(session, job.pipeline):
         return None
@@ -147,6 +153,12 @@ def _had_its_turn(session: Session, sender: str) -> None:
     session.merge(SenderTurn(sender=sender, turn=last + 1))
 
 
+def waiting(session: Session) -> dict[str, int]:
+    """Return how many jobs wait, by pipeline."""
+    query = select(Job.pipeline, func.count()).where(Job.state == JobState.QUEUED)
+    return dict(session.execute(query.group_by(Job.pipeline)).tuples().all())
+
+
 def held(session: Session, worker: str) -> int:
     """Return how many jobs a worker runs."""
     query = select(func.count()).where(Job.state == JobState.RUNNING, Job.worker == worker)
@@ -154,12 +166,12 @@ def held(session: Session, worker: str) -> int:
 
 
 def renew(session: Session, job_id: int, worker: str, until: datetime) -> bool:
-    """Extend a claim; False when the job is no longer this worker's."""
+    """Extend a claim; False when the job is no longer this worker's, or its result is outdated."""
     job = session.get(Job, job_id)
     if job is None or job.state != JobState.RUNNING or job.worker != worker:
         return False
     job.lease_until = until
-    return True
+    return job.superseded_by is None
 
 
 def instances_of(session: Session, job: Job) -> list[Instance]:

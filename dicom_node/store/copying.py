@@ -13,6 +13,7 @@ from dicom_node.errors import StoreError
 from dicom_node.store import (  # noqa: F401
     access_tables,
     configuration_tables,
+    host_tables,
     inference_tables,
     watch_tables,
 )

@@ -121,8 +121,7 @@ class Database:
         """
         with _session(self.engine) as session:
             session.connection(execution_options={_WRITE: _ALONE if alone else _BESIDE})
-            if self.is_postgres:
-                event.listen(session, "after_flush", wake.note)
+            event.listen(session, "after_flush", wake.note)
             try:
                 yield session
                 if self.is_postgres:
@@ -131,6 +130,8 @@ class Database:
                 session.rollback()
                 raise
             session.commit()
+            if self.is_sqlite:
+                wake.ring(self, session)
 
     def insist(self, work: Callable[[Session], T], *, alone: bool = True) -> T:
         """Do work in a write transaction; while the server is away, try again for minutes.

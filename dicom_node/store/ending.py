@@ -17,7 +17,11 @@ from dicom_node.store.tables import FindingRow, Job, Report
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """An object made from a job's findings, already durable at `path`."""
+    """An object made from a job's findings, already durable at `path`.
+
+    Attributes:
+        host: Who holds it; None: it is in the folder that all hosts share.
+    """
 
     kind: str
     sop_class_uid: str
@@ -26,6 +30,7 @@ class NewReport:
     sha256: str
     series_instance_uid: str | None = None
     alternatives: Sequence[NewReport] = ()
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +123,54 @@ def fail(
     job.finished_at = None if retry_at else now
     job.lease_until = None
     job.worker = None
+    # what waits for a disk or a host may do so for days: told once
+    told_before = retry_at is not None and not counts and job.error == dict(error)
     job.error = dict(error)
+    if not told_before:
+        audit.record(
+            session,
+            now,
+            "job_attempt_failed" if retry_at else "job_failed",
+            study_uid=job.study.study_instance_uid,
+            job_id=job.id,
+            pipeline=job.pipeline,
+            attempt=job.attempts,
+            **dict(error),
+        )
+    job.attempts -= not counts
+    return job
+
+
+def stop(session: Session, job_id: int, worker: str, now: datetime) -> bool:
+    """Record that a job was ended before it was done, as another has taken its place.
+
+    Returns:
+        False when the claim was lost meanwhile.
+    """
+    job = session.get(Job, job_id)
+    if job is None or job.state != JobState.RUNNING or job.worker != worker:
+        return False
+    job.state = JobState.FAILED
+    job.finished_at = now
+    job.lease_until = None
+    job.worker = None
+    job.notice = None
+    job.error = {
+        "what": f"job {job.id}",
+        "why": f"it was stopped: job {job.superseded_by} has taken its place",
+        "fix": "nothing",
+        "reason": "outdated",
+    }
     audit.record(
         session,
         now,
-        "job_attempt_failed" if retry_at else "job_failed",
+        "job_stopped",
         study_uid=job.study.study_instance_uid,
         job_id=job.id,
         pipeline=job.pipeline,
-        attempt=job.attempts,
-        **dict(error),
+        by=job.superseded_by,
     )
-    job.attempts -= not counts
-    return job
+    return True
 
 
 def put_report(session: Session, job: Job, new: NewReport, now: datetime) -> None:
@@ -145,6 +185,7 @@ def put_report(session: Session, job: Job, new: NewReport, now: datetime) -> Non
     report.alternatives = [_alternative(other) for other in new.alternatives] or None
     report.path = new.path
     report.sha256 = new.sha256
+    report.host = new.host
     report.purged_at = None
     session.flush()
     if withheld.may_go_out(job):

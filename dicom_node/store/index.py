@@ -25,12 +25,14 @@ class Arrival:
     Attributes:
         path: Where it lies or will lie, relative to the spool's root.
         sha256: Of the encoded data set.
+        host: Name of the host whose spool it is; None: all hosts share it.
     """
 
     facts: InstanceFacts
     path: str
     sha256: str
     received_at: datetime
+    host: str | None = None
 
 
 class Indexed(StrEnum):
@@ -40,6 +42,7 @@ class Indexed(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     RESTORED = "restored"
+    MOVED = "moved"
 
 
 class Batch:
@@ -50,12 +53,13 @@ class Batch:
 
     def __init__(self, session: Session, sop_instance_uids: Collection[str]) -> None:
         rows = session.execute(
-            select(Instance.sop_instance_uid, Instance.sha256, Instance.purged_at).where(
-                Instance.sop_instance_uid.in_(sop_instance_uids)
-            )
+            select(
+                Instance.sop_instance_uid, Instance.sha256, Instance.purged_at, Instance.host
+            ).where(Instance.sop_instance_uid.in_(sop_instance_uids))
         ).all()
-        self.hashes = {uid: sha256 for uid, sha256, _ in rows}
-        self.purged = {uid for uid, _, purged_at in rows if purged_at is not None}
+        self.hashes = {uid: sha256 for uid, sha256, _, _ in rows}
+        self.purged = {uid for uid, _, purged_at, _ in rows if purged_at is not None}
+        self.hosts = {uid: host for uid, _, _, host in rows}
         self.patients: dict[str, Mapping[str, Any]] = {}
         self.studies: dict[str, Study] = {}
         self.series: dict[tuple[str, str], Series] = {}
@@ -72,9 +76,10 @@ def add_instance(
     """Index one instance; a new one makes its study receiving (again).
 
     The same SOP Instance UID with the same content changes nothing, unless its file was purged:
-    then it is there again. With other content, or in another study, it is a conflict: the first
-    stays, and the audit trail says so. An instance that names another patient than its study's
-    first is told, and the study held for a person.
+    then it is there again; or came to another host: the newest copy is the one that counts, as
+    nobody knows whether the other host comes back. With other content, or in another study, it is
+    a conflict: the first stays, and the audit trail says so. An instance that names another
+    patient than its study's first is told, and the study held for a person.
 
     Args:
         batch: Made in this session with the UIDs of all that are added in it; default: alone.
@@ -99,6 +104,7 @@ def add_instance(
         )
         return Indexed.CONFLICT
     batch.hashes[facts.sop_instance_uid] = arrival.sha256
+    batch.hosts[facts.sop_instance_uid] = arrival.host
     study_uid, series_uid = facts.study_instance_uid, facts.series_instance_uid
     if study_uid not in batch.studies:
         batch.studies[study_uid] = _study(session, arrival, now)
@@ -120,6 +126,7 @@ def add_instance(
             sender=facts.sender,
             received_at=arrival.received_at,
             attributes=dict(facts.attributes),
+            host=arrival.host,
         )
     )
     return Indexed.NEW
@@ -128,6 +135,15 @@ def add_instance(
 def any_quiet(session: Session, now: datetime, quiet: timedelta) -> bool:
     """Tell whether `settle_quiet` would settle a study."""
     return session.scalar(_quiet(now, quiet).limit(1)) is not None
+
+
+def next_to_be_quiet(session: Session, now: datetime, quiet: timedelta) -> datetime | None:
+    """Return when the last image came of the study that will be quiet next; None: there is none."""
+    return session.scalar(
+        select(func.min(Study.last_instance_at)).where(
+            Study.state == StudyState.RECEIVING, Study.last_instance_at > now - quiet
+        )
+    )
 
 
 def quiet_studies(session: Session, now: datetime, quiet: timedelta) -> Sequence[Study]:
@@ -245,14 +261,19 @@ def purged_images(session: Session, study: Study) -> int:
 
 
 def _seen_before(session: Session, arrival: Arrival, now: datetime, batch: Batch) -> Indexed:
-    """The same content came again: nothing new, or what was purged is there again."""
+    """The same content came again: nothing new, or what was purged or elsewhere is there again."""
     uid = arrival.facts.sop_instance_uid
-    if uid not in batch.purged:
+    purged = uid in batch.purged
+    if not purged and batch.hosts[uid] == arrival.host:
         return Indexed.DUPLICATE
     batch.purged.discard(uid)
+    batch.hosts[uid] = arrival.host
     row = session.scalars(select(Instance).where(Instance.sop_instance_uid == uid)).one()
     row.purged_at = None
     row.path = arrival.path
+    row.host = arrival.host
+    if not purged:
+        return Indexed.MOVED
     study_uid = arrival.facts.study_instance_uid
     if study_uid not in batch.studies:
         batch.studies[study_uid] = _study(session, arrival, now)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dicom_node.store.claiming import claim, claim_batch, held, instances_of, renew
-from dicom_node.store.ending import JobResult, NewReport, fail, finish, put_report
+from dicom_node.store.claiming import claim, claim_batch, held, instances_of, renew, waiting
+from dicom_node.store.ending import JobResult, NewReport, fail, finish, put_report, stop
 from dicom_node.store.queueing import NewJob, enqueue, retry
 
 __all__ = [
@@ -20,4 +20,6 @@ __all__ = [
     "put_report",
     "renew",
     "retry",
+    "stop",
+    "waiting",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
@@ -16,6 +17,9 @@ from sqlalchemy.orm import Session
 from dicom_node.model.states import HoldReason, JobState
 from dicom_node.store import audit, held
 from dicom_node.store.tables import Job, Suspect
+
+_OUTSIDE_WAITS: Final = 2
+"""How many times the wait for another attempt something outside of the node gets to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,15 @@ class Loss:
         reason: In one word, for scripts: "time_limit", "crashed", "killed", "lost".
         why: For a person.
         blamed: It was the job's own doing; False: perhaps somebody stopped the machine.
+        counts: It is one of the attempts that the job has; False: it cannot have been its doing.
+        fix: What a person does about it; "": the worker's log tells more.
     """
 
     reason: str
     why: str
     blamed: bool
+    counts: bool = True
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +67,14 @@ def requeue_lost(
     loss: Callable[[Job], Loss] | None = None,
     alive: Collection[str] = (),
     patience: timedelta = timedelta(0),
+    besides: Collection[int] = (),
 ) -> list[int]:
     """Take back running jobs whose lease has run out, or that `worker` held before it died.
 
     Args:
         loss: How the worker was lost, if that is known.
         alive: Workers whose process is there: they have `patience` beyond their lease.
+        besides: Jobs that are known to run.
 
     Returns:
         The ids of the jobs that were taken back or failed.
@@ -75,7 +85,11 @@ def requeue_lost(
     )
     jobs = session.scalars(
         select(Job)
-        .where(Job.state == JobState.RUNNING, Job.worker == worker if worker else late)
+        .where(
+            Job.state == JobState.RUNNING,
+            Job.worker == worker if worker else late,
+            Job.id.not_in(list(besides)),
+        )
         .with_for_update(skip_locked=True)
     ).all()
     for job in jobs:
@@ -83,21 +97,38 @@ def requeue_lost(
     return [job.id for job in jobs]
 
 
+def lose(
+    session: Session, job_id: int, worker: str, loss: Loss, now: datetime, policy: LossPolicy
+) -> bool:
+    """Take back a job that `worker` has, when what ran it was lost and the worker was not.
+
+    Returns:
+        False when the claim was lost meanwhile.
+    """
+    job = session.get(Job, job_id)
+    if job is None or job.state != JobState.RUNNING or job.worker != worker:
+        return False
+    _take_back(session, job, loss, now, policy)
+    return True
+
+
 def _take_back(
     session: Session, job: Job, loss: Loss | None, now: datetime, policy: LossPolicy
 ) -> None:
     loss = loss or Loss("lost", "its worker died while running it", blamed=False)
-    again = job.attempts < policy.attempts + (not loss.blamed) and job.superseded_by is None
+    has_tries = not loss.counts or job.attempts < policy.attempts + (not loss.blamed)
+    again = has_tries and job.superseded_by is None
+    waits = policy.retry_wait * (job.attempts if loss.blamed else _OUTSIDE_WAITS)
     held_by = job.worker
     job.state = JobState.QUEUED if again else JobState.FAILED
     job.worker = None
     job.lease_until = None
-    job.not_before = now + policy.retry_wait * job.attempts if again and loss.blamed else None
+    job.not_before = now + waits if again and (loss.blamed or not loss.counts) else None
     tries = f" (in each of {job.attempts} tries)" if job.attempts > 1 else ""
     job.error = {
         "what": f"job {job.id}",
         "why": f"{loss.why}{tries if not again else ''}",
-        "fix": f"see the worker's log, then `dicom-node retry {job.id}`",
+        "fix": loss.fix or f"see the worker's log, then `dicom-node retry {job.id}`",
         "reason": loss.reason,
     }
     if not again:
@@ -114,6 +145,7 @@ def _take_back(
         attempt=job.attempts,
         **job.error,
     )
+    job.attempts -= not loss.counts
     if loss.blamed:
         blame(session, job, loss.why, now, policy.quarantine_after)
 

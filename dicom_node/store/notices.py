@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
@@ -14,11 +14,14 @@ from dicom_node.store.jobs import NewReport, put_report
 from dicom_node.store.tables import Job
 
 
-def due(session: Session) -> Job | None:
-    """Return a failed job whose failure is to be reported."""
-    return session.scalar(
-        select(Job).where(Job.notice == "due", Job.state == JobState.FAILED).order_by(Job.id)
-    )
+def due(session: Session, leave: Collection[int] = ()) -> Job | None:
+    """Return a failed job whose failure is to be reported.
+
+    Args:
+        leave: Jobs that are left for later.
+    """
+    query = select(Job).where(Job.notice == "due", Job.state == JobState.FAILED)
+    return session.scalar(query.where(Job.id.not_in(leave)).order_by(Job.id).limit(1))
 
 
 def put(

@@ -40,14 +40,18 @@ def mark_sent(
     *,
     ask: bool = False,
     sent_as: str | None = None,
+    **took: float,
 ) -> None:
     """The peer has stored the object (status 0x0000, or a warning that `answer` keeps).
 
     Args:
         ask: It is to be asked for storage commitment.
         sent_as: SOP Instance UID of the alternative that it got; None: the report itself.
+        took: Seconds, for the audit trail.
     """
     delivery = _get(session, delivery_id)
+    if _has_arrived(delivery):
+        return
     delivery.ask_at = now if ask else None
     delivery.asked = 0
     delivery.sent_as = sent_as
@@ -55,7 +59,7 @@ def mark_sent(
     delivery.attempts += 1
     delivery.sent_at = now
     delivery.answer = answer
-    record(session, delivery, "report_sent", now)
+    record(session, delivery, "report_sent", now, **took)
 
 
 def mark_again(
@@ -63,15 +67,36 @@ def mark_again(
 ) -> None:
     """The attempt failed and another is due."""
     delivery = _get(session, delivery_id)
+    if _has_arrived(delivery):
+        return
     delivery.attempts += 1
     delivery.answer = answer
     delivery.next_attempt_at = next_attempt_at
     record(session, delivery, "report_delayed", now, next_attempt_at=next_attempt_at.isoformat())
 
 
+def wait(
+    session: Session, delivery_id: int, why: str, now: datetime, next_attempt_at: datetime
+) -> bool:
+    """The object cannot be had at the moment, whoever it is for: that is no attempt.
+
+    Returns:
+        Whether that is new; only then it is told.
+    """
+    delivery = _get(session, delivery_id)
+    delivery.next_attempt_at = next_attempt_at
+    if delivery.answer == why:
+        return False
+    delivery.answer = why
+    record(session, delivery, "report_delayed", now, next_attempt_at=next_attempt_at.isoformat())
+    return True
+
+
 def mark_failed(session: Session, delivery_id: int, answer: str, now: datetime) -> None:
     """The attempts are used up, or the peer will never take the object."""
     delivery = _get(session, delivery_id)
+    if _has_arrived(delivery):
+        return
     delivery.state = DeliveryState.FAILED
     delivery.attempts += 1
     delivery.answer = answer
@@ -109,8 +134,9 @@ def fail_all(session: Session, peer: str, why: str, now: datetime) -> int:
 def counts(session: Session) -> dict[str, dict[str, int]]:
     """Return the number of deliveries per peer and state."""
     found: dict[str, dict[str, int]] = {}
+    what = (Delivery.peer, Delivery.state)
     for peer, state, number in session.execute(
-        select(Delivery.peer, Delivery.state, func.count()).group_by(Delivery.peer, Delivery.state)
+        select(*what, func.count()).group_by(*what).order_by(*what)
     ):
         found.setdefault(peer, {})[state] = number
     return found
@@ -121,10 +147,18 @@ def _get(session: Session, delivery_id: int) -> Delivery:
         Delivery,
         delivery_id,
         options=[joinedload(Delivery.report).joinedload(Report.job).joinedload(Job.study)],
+        with_for_update={"of": Delivery},
     )
 
 
-def record(session: Session, delivery: Delivery, kind: str, now: datetime, **data: str) -> None:
+def _has_arrived(delivery: Delivery) -> bool:
+    """The peer has it from another sender: of a coordinator that led before us, or does now."""
+    return delivery.state in (DeliveryState.SENT, DeliveryState.COMMITTED)
+
+
+def record(
+    session: Session, delivery: Delivery, kind: str, now: datetime, **data: str | float
+) -> None:
     """Write what became of a delivery into the audit trail."""
     audit.record(
         session,

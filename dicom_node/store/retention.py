@@ -3,6 +3,8 @@
 A file is given up in two steps. First its row says so, and with it the audit trail; then the file
 is removed, unless the same content has come again in between. A process that dies between the two
 leaves a file behind that `given_up` finds again.
+
+Where hosts have a data folder each, every one gives up what it holds itself, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.model.states import DeliveryState, JobState, StudyState
@@ -59,10 +61,16 @@ class Finished:
 
 
 def finished(
-    session: Session, kind: Kept, rules: Rules, before: datetime | None = None
+    session: Session,
+    kind: Kept,
+    rules: Rules,
+    before: datetime | None = None,
+    host: str | None = None,
 ) -> list[Finished]:
     """Return the studies that were finished before a time (default: at all), oldest first."""
-    query = select(Study.id, Study.study_instance_uid, Study.settled_at).where(_may_go(kind, rules))
+    query = select(Study.id, Study.study_instance_uid, Study.settled_at).where(
+        _may_go(kind, rules, host)
+    )
     if before is not None:
         query = query.where(Study.settled_at < before)
     ended = _latest(session, select(Job.study_id, func.max(Job.finished_at)).group_by(Job.study_id))
@@ -83,14 +91,16 @@ def finished(
     )
 
 
-def paths(session: Session, kind: Kept, study_id: int) -> list[str]:
+def paths(session: Session, kind: Kept, study_id: int, host: str | None = None) -> list[str]:
     """Return the files that a study has of a kind, relative to their folder."""
     if kind is Kept.IMAGES:
-        query = select(Instance.path).where(
-            Instance.study_id == study_id, Instance.purged_at.is_(None)
-        )
+        query = select(Instance.path).where(Instance.study_id == study_id, _here(Instance, host))
         return list(session.scalars(query.order_by(Instance.id)))
-    return [path for report in _reports(session, study_id, purged=False) for path in _files(report)]
+    return [
+        path
+        for report in _reports(session, study_id, _here(Report, host))
+        for path in _files(report)
+    ]
 
 
 def give_up(
@@ -99,6 +109,7 @@ def give_up(
     study_id: int,
     rules: Rules,
     now: datetime,
+    host: str | None = None,
     **told: Any,
 ) -> bool:
     """Say of a study's files that they are given up, or delete its rows.
@@ -110,49 +121,80 @@ def give_up(
         False: it may not go any more.
     """
     study = session.scalar(
-        select(Study).where(Study.id == study_id, _may_go(kind, rules)).with_for_update()
+        select(Study).where(Study.id == study_id, _may_go(kind, rules, host)).with_for_update()
     )
     if study is None:
         return False
     uid = study.study_instance_uid
     if kind is Kept.IMAGES:
         rows = session.scalars(
-            select(Instance).where(Instance.study_id == study_id, Instance.purged_at.is_(None))
+            select(Instance).where(Instance.study_id == study_id, _here(Instance, host))
         )
         for row in rows:
             row.purged_at = now
     elif kind is Kept.REPORTS:
-        for report in _reports(session, study_id, purged=False):
+        for report in _reports(session, study_id, _here(Report, host)):
             report.purged_at = now
     else:
         _delete_rows(session, study)
+    if host is not None and kind is not Kept.RECORDS:
+        told["host"] = host
     audit.record(session, now, f"{kind}_purged", study_uid=uid, **told)
     return True
 
 
-def given_up(session: Session, kind: Kept, study_uids: Sequence[str]) -> list[str]:
+def given_up(
+    session: Session, kind: Kept, study_uids: Sequence[str], host: str | None = None
+) -> list[str]:
     """Return the files of some studies that are given up, relative to their folder.
 
-    To be called in a writing transaction, which ends when the files are removed: what comes
-    again meanwhile waits for it.
+    Of a host those, too, of which another host has a newer copy. To be called in a writing
+    transaction, which ends when the files are removed: what comes again meanwhile waits for it.
     """
     if kind is Kept.IMAGES:
         query = (
             select(Instance.path)
             .join(Instance.study)
-            .where(Study.study_instance_uid.in_(study_uids), Instance.purged_at.is_not(None))
+            .where(Study.study_instance_uid.in_(study_uids), _not_here(Instance, host))
         )
         return list(session.scalars(query.with_for_update()))
     ids = session.scalars(select(Study.id).where(Study.study_instance_uid.in_(study_uids)))
     return [
         path
         for study_id in ids
-        for report in _reports(session, study_id, purged=True)
+        for report in _reports(session, study_id, _not_here(Report, host))
         for path in _files(report)
     ]
 
 
-def _may_go(kind: Kept, rules: Rules) -> ColumnElement[bool]:
+def removed(session: Session, kind: Kept, study_uids: Sequence[str], host: str) -> None:
+    """Say that a host has removed what it had given up of some studies: nobody holds it."""
+    ids = select(Study.id).where(Study.study_instance_uid.in_(study_uids))
+    jobs = select(Job.id).where(Job.study_id.in_(ids))
+    images, made = update(Instance), update(Report)
+    statement = (
+        images.where(
+            Instance.study_id.in_(ids), Instance.host == host, Instance.purged_at.is_not(None)
+        )
+        if kind is Kept.IMAGES
+        else made.where(Report.job_id.in_(jobs), Report.host == host, Report.purged_at.is_not(None))
+    )
+    session.execute(statement.values(host=None).execution_options(synchronize_session=False))
+
+
+def _here(table: type[Instance] | type[Report], host: str | None) -> ColumnElement[bool]:
+    """The file is there, with this host; None: in the folder that all share."""
+    return and_(table.purged_at.is_(None), table.host == host)
+
+
+def _not_here(table: type[Instance] | type[Report], host: str | None) -> ColumnElement[bool]:
+    """A file that this host has is one that is given up, or that another one holds now."""
+    if host is None:
+        return table.purged_at.is_not(None)
+    return or_(table.purged_at.is_not(None), table.host != host)
+
+
+def _may_go(kind: Kept, rules: Rules, host: str | None) -> ColumnElement[bool]:
     """Nothing of it waits: for images, for routing, for a worker, for a peer, for a person."""
     open_job = exists().where(
         Job.study_id == Study.id,
@@ -171,10 +213,9 @@ def _may_go(kind: Kept, rules: Rules) -> ColumnElement[bool]:
             and_(Delivery.state == DeliveryState.SENT, Delivery.ask_at.is_not(None)),
         ),
     )
-    has_images = exists().where(Instance.study_id == Study.id, Instance.purged_at.is_(None))
-    has_reports = exists().where(
-        Job.study_id == Study.id, Report.job_id == Job.id, Report.purged_at.is_(None)
-    )
+    of_study = and_(Job.study_id == Study.id, Report.job_id == Job.id)
+    has_images = exists().where(Instance.study_id == Study.id, _here(Instance, host))
+    has_reports = exists().where(of_study, _here(Report, host))
     promised = exists().where(
         Instance.study_id == Study.id,
         Instance.purged_at.is_(None),
@@ -195,7 +236,13 @@ def _may_go(kind: Kept, rules: Rules) -> ColumnElement[bool]:
         case Kept.REPORTS:
             conditions.append(has_reports)
         case Kept.RECORDS:
-            conditions += [~has_images, ~has_reports]
+            # a host that is away has yet to remove what is given up
+            image = or_(Instance.purged_at.is_(None), Instance.host.is_not(None))
+            made = or_(Report.purged_at.is_(None), Report.host.is_not(None))
+            conditions += [
+                ~exists().where(Instance.study_id == Study.id, image),
+                ~exists().where(of_study, made),
+            ]
     return and_(*conditions)
 
 
@@ -203,9 +250,8 @@ def _latest(session: Session, query: Any) -> dict[int, datetime]:
     return {study_id: at for study_id, at in session.execute(query) if at is not None}
 
 
-def _reports(session: Session, study_id: int, *, purged: bool) -> list[Report]:
-    state = Report.purged_at.is_not(None) if purged else Report.purged_at.is_(None)
-    query = select(Report).join(Report.job).where(Job.study_id == study_id, state)
+def _reports(session: Session, study_id: int, which: ColumnElement[bool]) -> list[Report]:
+    query = select(Report).join(Report.job).where(Job.study_id == study_id, which)
     return list(session.scalars(query.order_by(Report.id)))
 
 

@@ -141,9 +141,12 @@ class Instance(Base):
         attributes: Header values by keyword (dicom_node.model.instances.attributes_of).
         promised_at: When a sender was told that it is committed; None: never.
         purged_at: When its file was given up; None: it is there.
+        host: Name of the host that holds the file; None: it is in the folder that all share, or
+            was removed.
     """
 
     __tablename__ = "instances"
+    __table_args__ = (Index("ix_instances_host", "host", "purged_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
@@ -158,6 +161,7 @@ class Instance(Base):
     attributes: Mapped[dict[str, Any]]
     promised_at: Mapped[datetime | None]
     purged_at: Mapped[datetime | None]
+    host: Mapped[str | None] = mapped_column(String(64))
 
     study: Mapped[Study] = relationship(back_populates="instances")
     series: Mapped[Series] = relationship()
@@ -254,9 +258,11 @@ class Report(Base):
         alternatives: The same SR in other SOP classes, for peers that do not take this one:
             {"sop_class_uid", "sop_instance_uid", "path", "sha256"} of each.
         purged_at: When its file was given up; None: it is there.
+        host: Name of the host that holds the file; None: as of an instance.
     """
 
     __tablename__ = "reports"
+    __table_args__ = (Index("ix_reports_host", "host", "purged_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
@@ -269,6 +275,7 @@ class Report(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     purged_at: Mapped[datetime | None]
+    host: Mapped[str | None] = mapped_column(String(64))
 
     job: Mapped[Job] = relationship(back_populates="reports")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="report")

@@ -101,6 +101,7 @@ def undelivered(session: Session, before: datetime) -> list[Undelivered]:
             or_(late, failed),
         )
         .group_by(Delivery.peer)
+        .order_by(Delivery.peer)
     )
     return [Undelivered(peer, int(late), int(failed)) for peer, late, failed in rows]
 

@@ -1,8 +1,8 @@
 """Waking those who wait for work as soon as there is some, instead of letting them look again.
 
-On PostgreSQL a transaction that queues a job or a delivery notifies those who listen, at its commit
-(NOTIFY); on SQLite, where nobody can be notified, they look again after a short while. In both
-cases they also look now and then, for what becomes due by itself.
+A transaction that queues a job or a delivery notifies those who listen, at its commit: on
+PostgreSQL by NOTIFY, on SQLite, which has one host, by a doorbell. In both cases they also look
+now and then, for what becomes due by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.logs import error_facts
 from dicom_node.model.states import DeliveryState, JobState
+from dicom_node.store.doorbell import Doorbell
 from dicom_node.store.tables import Delivery, Job, Study
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
+FOLDER: Final = "wake"
+"""Of doorbells, beside the database's file."""
 _TOPICS: Final = "topics"
 _SLICE: Final = 0.1
 """Seconds after which a waiter looks whether it is to end."""
@@ -46,15 +49,26 @@ class Topic(StrEnum):
 class Wake(Protocol):
     """Lets a thread wait for work."""
 
-    def wait(self, stop: threading.Event, seconds: float) -> None:
-        """Wait until there may be work, or `stop` is set; without notices, so many seconds."""
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait until there may be work, or `stop` is set; without notices, so many seconds.
+
+        Returns:
+            Whether it was told of work.
+        """
+
+
+class Bells(Protocol):
+    """Gives each waiter what it waits on."""
+
+    def bell(self) -> Wake | None: ...
 
 
 class Polling:
     """Nobody is notified: each looks again after its own while."""
 
-    def wait(self, stop: threading.Event, seconds: float) -> None:
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
         stop.wait(seconds)
+        return False
 
 
 class Bell:
@@ -68,13 +82,14 @@ class Bell:
         self.rung = threading.Event()
         self._connected = connected
 
-    def wait(self, stop: threading.Event, seconds: float) -> None:
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
         longest = max(_SAFE_AT, seconds) if self._connected.is_set() else seconds
         end = time.monotonic() + longest
         while not stop.is_set() and (left := end - time.monotonic()) > 0:
             if self.rung.wait(min(_SLICE, left)):
-                break
-        self.rung.clear()
+                self.rung.clear()
+                return True
+        return False
 
 
 class Listener:
@@ -134,10 +149,10 @@ class Listener:
 
 
 @contextmanager
-def woken(database: Database, topic: Topic) -> Iterator[Listener | None]:
-    """A listener on PostgreSQL, until the end; None on a database that notifies nobody."""
+def woken(database: Database, topic: Topic) -> Iterator[Bells | None]:
+    """What notifies of a topic, until the end; None on a database in memory."""
     if not database.is_postgres:
-        yield None
+        yield doorbell(database, topic)
         return
     listener = Listener(database, topic)
     listener.start()
@@ -147,9 +162,23 @@ def woken(database: Database, topic: Topic) -> Iterator[Listener | None]:
         listener.close()
 
 
-def bell_of(listener: Listener | None) -> Wake:
+def bell_of(bells: Bells | None) -> Wake:
     """Return what one waiter waits on."""
-    return Polling() if listener is None else listener.bell()
+    return (bells.bell() if bells else None) or Polling()
+
+
+def doorbell(database: Database, topic: Topic) -> Doorbell | None:
+    """Return what wakes those who wait for a topic on SQLite; None: it is in memory."""
+    if database.file is None:
+        return None
+    return Doorbell(database.file.parent / FOLDER, topic, _SAFE_AT)
+
+
+def ring(database: Database, session: Session) -> None:
+    """Wake those who wait on SQLite; to be called after the commit."""
+    for topic in sorted(session.info.get(_TOPICS, ())):
+        if (bell := doorbell(database, topic)) is not None:
+            bell.ring()
 
 
 def note(session: Session, _: object) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.model.instances import InstanceFacts
+from dicom_node.store.kept import KeptFile, KeptKind, kept_report
 from dicom_node.store.tables import (
     Delivery,
     FindingRow,
@@ -48,7 +49,12 @@ class DeliveryLine:
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One object that was made; `is_there`: its file has not been purged."""
+    """One object that was made.
+
+    Attributes:
+        is_there: Its file has not been purged.
+        host: Who holds the file; None: it is in the folder that all hosts share.
+    """
 
     id: int
     kind: str
@@ -56,6 +62,12 @@ class ReportLine:
     path: str
     is_there: bool
     deliveries: tuple[DeliveryLine, ...]
+    sha256: str
+    host: str | None
+
+    @property
+    def kept(self) -> KeptFile:
+        return KeptFile(KeptKind.REPORT, self.id, self.path, self.sha256, self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +191,10 @@ def facts_of(
     ]
 
 
-def report_path(session: Session, study_uid: str, report_id: int) -> tuple[str, str] | None:
-    """Return the kind of an object of this study and its path, if its file is there."""
-    row = session.execute(
-        select(Report.kind, Report.path)
+def report_file(session: Session, study_uid: str, report_id: int) -> KeptFile | None:
+    """Return the file of an object of this study, if it has not been purged."""
+    row = session.scalar(
+        select(Report)
         .join(Job, Job.id == Report.job_id)
         .join(Study, Study.id == Job.study_id)
         .where(
@@ -190,8 +202,8 @@ def report_path(session: Session, study_uid: str, report_id: int) -> tuple[str, 
             Study.study_instance_uid == study_uid,
             Report.purged_at.is_(None),
         )
-    ).one_or_none()
-    return None if row is None else (row.kind, row.path)
+    )
+    return None if row is None else kept_report(row)
 
 
 def _series(session: Session, study_id: int) -> tuple[tuple[SeriesLine, ...], str]:
@@ -318,6 +330,8 @@ def _reports(session: Session, ids: Iterable[int]) -> dict[int, list[ReportLine]
             Report.sop_instance_uid,
             Report.path,
             Report.purged_at,
+            Report.sha256,
+            Report.host,
         )
         .where(Report.job_id.in_(ids))
         .order_by(Report.id)
@@ -329,6 +343,8 @@ def _reports(session: Session, ids: Iterable[int]) -> dict[int, list[ReportLine]
             made.path,
             made.purged_at is None,
             tuple(ways.get(made.id, ())),
+            made.sha256,
+            made.host,
         )
         found.setdefault(made.job_id, []).append(line)
     return found

@@ -40,6 +40,9 @@ class Indexer:
 
     The row is committed first and the file moved to its place after: killed in between, the
     file is still in the inbox, and indexing it again finds its own row and only moves it.
+
+    Args:
+        host: Name of the host whose spool it is; None: all hosts share it.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class Indexer:
         clock: Clock,
         *,
         hold_changed_patient: bool = True,
+        host: str | None = None,
     ) -> None:
         self._database = database
+        self._host = host
         self._hold = hold_changed_patient
         self._spool = spool
         self._clock = clock
@@ -104,7 +109,7 @@ class Indexer:
             batch = index.Batch(session, {item.facts.sop_instance_uid for item in good})
             for item in good:
                 arrival = index.Arrival(
-                    item.facts, item.plan.path, item.plan.sha256, item.received_at
+                    item.facts, item.plan.path, item.plan.sha256, item.received_at, self._host
                 )
                 outcome = index.add_instance(
                     session, arrival, now, batch, hold_changed_patient=self._hold

@@ -10,9 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.config import NodeConfig
 from dicom_node.errors import NodeError
+from dicom_node.serve.away import away
 from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.serve.locks import holders
+from dicom_node.store import hosts
 from dicom_node.store.database import Database
+from dicom_node.web.context import WebContext
 from dicom_node.web.requests import Context
 
 _ROLES = ("receiver", "coordinator", "worker")
@@ -33,7 +36,8 @@ def readyz(context: Context) -> JSONResponse:
     checks = {
         "database": partial(_database, context.database),
         "disk": partial(_disk, context.config),
-        **{role: partial(_role, context.config, role) for role in _ROLES},
+        "ray": partial(_ray, context.config),
+        **{role: partial(_role, context, role) for role in _ROLES},
     }
     wrong = {name: why for name, check in checks.items() if (why := check())}
     status = "not ready" if wrong else "ready"
@@ -60,6 +64,19 @@ def _disk(config: NodeConfig) -> str:
     return state.seen if state.level is DiskLevel.FULL else ""
 
 
-def _role(config: NodeConfig, role: str) -> str:
-    running = {name.partition("-")[0] for name in holders(config.node.data_dir)}
-    return "" if role in running else "no process of it runs on this data folder"
+def _ray(config: NodeConfig) -> str:
+    return "; ".join(note.why for note in away(config))
+
+
+def _role(context: WebContext, role: str) -> str:
+    running = list(holders(context.config.node.data_dir))
+    where = "on this data folder"
+    if context.config.hosts is not None:
+        where = "on any host"
+        try:
+            with context.database.read() as session:
+                running += hosts.running(session, context.clock.now())
+        except SQLAlchemyError:
+            return ""  # said of the database
+    there = {name.partition("-")[0] for name in running}
+    return "" if role in there else f"no process of it runs {where}"

@@ -66,7 +66,7 @@ class NodeCollector(Collector):
         roles = GaugeMetricFamily(
             "dicom_node_role_processes", "Processes that run, by role.", labels=["role"]
         )
-        for role in ROLES:
+        for role in (*ROLES, *(("keeper",) if self._context.config.hosts else ())):
             roles.add_metric([role], running.count(role))
         yield roles
 

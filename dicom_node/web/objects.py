@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from PIL import Image
@@ -30,7 +30,7 @@ def file_of(reports_dir: Path, path: str) -> Path:
     return file
 
 
-def text_of(file: Path) -> str:
+def text_of(file: Path | BinaryIO) -> str:
     """Return a structured report as text; it names no patient.
 
     Raises:
@@ -44,7 +44,7 @@ def text_of(file: Path) -> str:
         ) from None
 
 
-def picture_of(file: Path, frame: int = 0) -> bytes:
+def picture_of(file: Path | BinaryIO, frame: int = 0) -> bytes:
     """Return a secondary capture's picture as PNG, of several the one that is asked for.
 
     Raises:

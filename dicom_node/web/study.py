@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
+from dicom_node.errors import NodeError
 from dicom_node.model.decisions import Decision
 from dicom_node.routing import decide
 from dicom_node.routing.explain import as_json as decision_json
 from dicom_node.serve.story import Step, story
 from dicom_node.store import audit
-from dicom_node.store.whole import Whole, facts_of, report_path, whole
+from dicom_node.store.kept import KeptFile
+from dicom_node.store.whole import Whole, facts_of, report_file, whole
 from dicom_node.web import objects
 from dicom_node.web.callers import Caller
 from dicom_node.web.context import WebContext
@@ -118,11 +122,27 @@ def object_text(context: WebContext, session: Session, study_uid: str, report_id
     return objects.text_of(_object(context, session, study_uid, report_id))
 
 
-def _object(context: WebContext, session: Session, study_uid: str, report_id: int) -> Any:
-    found = report_path(session, study_uid, report_id)
+def _object(
+    context: WebContext, session: Session, study_uid: str, report_id: int
+) -> Path | BinaryIO:
+    found = report_file(session, study_uid, report_id)
     if found is None:
         raise NotThereError("this object", "the study has none of this number", "load its page")
-    return objects.file_of(context.config.reports_dir, found[1])
+    return _opened(context, found)
+
+
+def _opened(context: WebContext, kept: KeptFile) -> Path | BinaryIO:
+    """Return an object, whichever host holds it.
+
+    Raises:
+        NotThereError: It is not there, or its host does not answer.
+    """
+    if kept.host in (None, context.config.this_host):
+        return objects.file_of(context.config.reports_dir, kept.path)
+    try:
+        return BytesIO(context.files.read(kept))
+    except NodeError as error:
+        raise NotThereError("this object", f"{error.what}: {error.why}", error.fix) from None
 
 
 def _texts(context: WebContext, study: Whole) -> dict[int, str]:
@@ -131,7 +151,7 @@ def _texts(context: WebContext, study: Whole) -> dict[int, str]:
         for report in job.reports:
             if report.kind == "SR" and report.is_there:
                 try:
-                    file = objects.file_of(context.config.reports_dir, report.path)
+                    file = _opened(context, report.kept)
                 except NotThereError:
                     continue
                 texts[report.id] = objects.text_of(file)

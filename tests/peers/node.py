@@ -73,6 +73,7 @@ class Node:
                 "xray": {"ae_title": "STORESCU", "host": "127.0.0.1", "port": 104},
             },
             "accept_from": ["pacs", "xray"],
+            "receive": {"reserve_mb": 8},
             "settle": {"quiet_seconds": quiet_seconds},
             "retry": {"first_seconds": 0.5, "longest_seconds": 2},
             "inference": dict(INFERENCE),
@@ -103,7 +104,7 @@ class Node:
             assert self._process.poll() is None, self.log.read_text()[-3000:]
             return dcmtk.echoscu(self.port, "-aec", "AINODE", "-aet", "STORESCU").returncode == 0
 
-        wait_for("the node's answer to C-ECHO", answers, 90)
+        wait_for("the node's answer to C-ECHO", answers, 180)
 
     def stop(self) -> int:
         """End it gently; returns its exit status."""
@@ -120,6 +121,11 @@ class Node:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+    @property
+    def supervisor_pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def pid_of(self, role: str) -> int | None:
         """Return the process id of a role that runs now."""

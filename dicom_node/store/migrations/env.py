@@ -8,6 +8,7 @@ from alembic import context
 from dicom_node.store import (  # noqa: F401
     access_tables,
     configuration_tables,
+    host_tables,
     inference_tables,
     watch_tables,
 )

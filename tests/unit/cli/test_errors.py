@@ -119,6 +119,7 @@ def test_whatever_is_raised_reaches_the_user_without_a_traceback_or_a_value(
     assert "Doe" not in ended.err
 
 
+@pytest.mark.database_file
 def test_a_data_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     ended = dicom_node("status", "--config", write_config(tmp_path))

@@ -142,7 +142,7 @@ def test_reports_that_were_sent_are_sent_again_on_demand(ran: Ran) -> None:
 
 def test_reports_that_were_purged_or_never_made_cannot_be_sent(ran: Ran) -> None:
     with ran.database.write() as session:
-        for delivery in session.query(Delivery).limit(2):
+        for delivery in session.query(Delivery).order_by(Delivery.id).limit(2):
             delivery.report.purged_at = ran.clock.now()
     assert "its reports were purged" in run(ran, "resend", DONE, *WHY).err
     assert "no report of it was queued" in run(ran, "resend", FAILED, *WHY).err

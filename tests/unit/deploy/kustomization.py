@@ -1,8 +1,8 @@
 """Renders a kustomization: what of kustomize deploy/kubernetes uses, and an error for the rest.
 
 Known are `resources`, `namespace`, `labels`, `configMapGenerator` (files), `images`, `replicas` and
-`patches` by JSON Patch (RFC 6902: add, replace, remove). As in kustomize, a generated ConfigMap's
-name ends in a hash; here it is one of our own.
+`patches` by JSON Patch (RFC 6902: add, replace, remove); a ConfigMap may be replaced.
+As in kustomize, a generated ConfigMap's name ends in a hash; here it is one of our own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ def render(folder: Path) -> list[Document]:
         else:
             documents += yaml.safe_load_all(path.read_text(encoding="utf-8"))
     for generator in plan.get("configMapGenerator", ()):
-        documents.append(_config_map(folder, generator, documents))
+        made = _config_map(folder, generator, documents)
+        if generator.get("behavior") == "replace":
+            old = _generated(documents, generator["name"])
+            made["metadata"] = {**old["metadata"], **made["metadata"]}
+            documents.remove(old)
+        documents.append(made)
     for document in documents:
         if "namespace" in plan and document["kind"] not in WITHOUT_NAMESPACE:
             document["metadata"]["namespace"] = plan["namespace"]
@@ -75,9 +80,22 @@ def _config_map(folder: Path, generator: Document, documents: list[Document]) ->
     name = f"{generator['name']}-{digest}"
     for pod in pods(documents):
         for volume in pod["spec"]["volumes"]:
-            if volume.get("configMap", {}).get("name") == generator["name"]:
+            # as it is in the file, or as a base has made it
+            was = volume.get("configMap", {}).get("name", "")
+            if was == generator["name"] or was.startswith(f"{generator['name']}-"):
                 volume["configMap"]["name"] = name
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def _generated(documents: list[Document], name: str) -> Document:
+    found = [
+        item
+        for item in documents
+        if item["kind"] == "ConfigMap" and item["metadata"]["name"].startswith(f"{name}-")
+    ]
+    if len(found) != 1:
+        raise ValueError(f"{name} names {len(found)} ConfigMaps")
+    return found[0]
 
 
 def _label(document: Document, pairs: dict[str, str], *, with_selectors: bool) -> None:
@@ -118,6 +136,9 @@ def _patch(document: Document, operations: list[Document]) -> None:
         place: Any = document
         for part in path:
             place = place[int(part) if isinstance(place, list) else part]
+        if operation["op"] == "add" and last == "-" and isinstance(place, list):
+            place.append(copy.deepcopy(operation["value"]))
+            continue
         if operation["op"] not in ("add", "replace", "remove") or isinstance(place, list):
             raise ValueError(f"{operation} is not known here")
         if operation["op"] != "add" and last not in place:

@@ -11,15 +11,19 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
+from dicom_node.clock import SystemClock
 from dicom_node.config import NodeConfig
+from dicom_node.config.schema import DATABASE_URL
 from dicom_node.demo.ports import free_port
 from dicom_node.inference.bundles import Bundle
 from dicom_node.receive import server
 from dicom_node.serve import checks, disk
 from dicom_node.serve.checks import Check, Level, check_all
 from dicom_node.serve.locks import hold_numbered
+from dicom_node.store import hosts
 from dicom_node.store.database import Database
 from tests.peers.certificates import make_certificates
+from tests.peers.postgres import Postgres
 from tests.unit.serve.small_node import bundle, config_in
 
 
@@ -87,6 +91,18 @@ def test_a_disk_that_is_almost_full_fails_and_one_that_soon_is_warns(
     soon = seen(config_for(tmp_path, node={"min_free_mb": 400}), pipeline)["disk"]
     assert soon.level is Level.WARN
     assert seen(config_for(tmp_path, node={"min_free_mb": 100}), pipeline)["disk"].level is Level.OK
+
+
+def test_a_disk_without_direct_writes_is_warned_of_unless_no_reserve_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = bundle(tmp_path)
+    assert seen(config_for(tmp_path), pipeline)["reserve"].level is Level.OK
+    monkeypatch.setattr(checks, "no_reserve", lambda _: "Invalid argument")
+    item = seen(config_for(tmp_path), pipeline)["reserve"]
+    assert item.level is Level.WARN
+    assert "Invalid argument" in item.seen
+    assert "reserve" not in seen(config_for(tmp_path, receive={"reserve_mb": 0}), pipeline)
 
 
 def test_a_port_of_another_program_fails_and_our_own_does_not(tmp_path: Path) -> None:
@@ -245,3 +261,39 @@ def test_an_untested_pynetdicom_is_warned_of(
     item = seen(config_for(tmp_path), bundle(tmp_path))["pynetdicom"]
     assert item.level is Level.WARN
     assert "pip install pynetdicom==" in item.fix
+
+
+def test_hosts_with_a_data_folder_each_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+) -> None:
+    url = postgres.new_database()
+    monkeypatch.setenv(DATABASE_URL, url)
+    made = make_certificates(tmp_path / "tls")
+    token = tmp_path / "token"
+    token.write_text("a secret of all hosts")
+    token.chmod(0o600)
+    section = {
+        "this_host": "rx-1",
+        "certificate": str(made.server.certificate),
+        "key": str(made.server.key),
+        "ca": str(made.ca.certificate),
+        "token_file": str(token),
+    }
+
+    def check(**changes: str) -> Check:
+        config = config_for(tmp_path, hosts={**section, **changes})
+        return seen(config, bundle(tmp_path))["hosts"]
+
+    assert check().level is Level.OK
+    assert "rx-1:11180; 0 others answer" in check().seen
+    assert check(key=str(made.client.key)).level is Level.FAIL
+    assert check(token_file=str(tmp_path / "none")).level is Level.FAIL
+    database = Database(url)
+    database.migrate()
+    with database.write() as session:
+        now = SystemClock().now()
+        hosts.register(session, "rx-2", "b" * 32, f"127.0.0.1:{free_port()}", now)
+    database.close()
+    assert (check().level, check().seen.split(": ")[-1]) == (Level.WARN, "no connection")
+    monkeypatch.setenv(DATABASE_URL, f"sqlite:///{tmp_path / 'x.sqlite3'}")
+    assert check().seen == "SQLite is for one machine"

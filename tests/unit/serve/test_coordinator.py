@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,30 @@ def finish(database: Database, clock: ManualClock) -> None:
         job = jobs.claim(session, "w", clock.now(), lease)
         assert job is not None
         jobs.finish(session, job.id, "w", JobResult(JobState.DONE, [report], []), clock.now())
+
+
+@pytest.mark.parametrize(("left", "aims"), [(0.4, True), (5.0, False)])
+def test_a_study_that_will_soon_be_quiet_is_looked_at_in_that_moment(
+    make: Make,
+    spool: Spool,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    left: float,
+    aims: bool,
+) -> None:
+    node = make()
+    put_into_inbox(spool, radiograph())
+    node.settle_and_route()
+    aimed: list[datetime] = []
+    monkeypatch.setattr(
+        node._scheduler, "modify_job", lambda _, next_run_time: aimed.append(next_run_time)
+    )
+    clock.move(QUIET - left)
+    began = datetime.now(UTC)
+    node.settle_in_time()
+    ended = datetime.now(UTC)
+    in_time = timedelta(seconds=left)
+    assert [began + in_time <= at <= ended + in_time for at in aimed] == [True] * aims
 
 
 def test_a_sender_that_dies_ends_the_role_so_that_it_is_started_anew(

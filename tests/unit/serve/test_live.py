@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dicom_node.config import InvalidConfigError, load_config
+from dicom_node.config.schema import DATABASE_URL
 from dicom_node.errors import ConfigError
 from dicom_node.serve.live import (
     Live,
@@ -119,7 +120,10 @@ def test_the_supervisor_keeps_the_last_good_file_for_roles_that_start_again(
     database.close()
 
 
-def test_a_role_of_its_own_records_its_reloads(tmp_path: Path, database: Database) -> None:
+def test_a_role_of_its_own_records_its_reloads(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL, database.url)
     file = write_config(tmp_path, **NO_ROUTES)
     _, again = load_for_role(file, None)
     write_config(tmp_path, node={"ae_title": "B", "data_dir": "data"}, **NO_ROUTES)

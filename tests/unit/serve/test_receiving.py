@@ -29,6 +29,7 @@ RECEIVE = {
     "max_connections": 77,
     "max_pdu_kb": 64,
     "max_dataset_mb": 5,
+    "reserve_mb": 6,
     "idle_seconds": 11,
     "request_seconds": 12,
     "sop_classes": ["1.2.3"],
@@ -76,6 +77,7 @@ def test_every_key_reaches_the_receiver(tmp_path: Path) -> None:
         network_timeout=11,
         acse_timeout=12,
         min_free_bytes=7 * 1024 * 1024,
+        reserve=6 * 1024 * 1024,
     )
 
 
@@ -83,7 +85,11 @@ def test_the_defaults_are_those_of_the_receiver(tmp_path: Path) -> None:
     config = config_in(tmp_path, node={"ae_title": "A", "data_dir": "data", "min_free_mb": 0})
     settings = receiver_settings(config)
     assert settings == ReceiverSettings(
-        ae_titles=("A",), host="0.0.0.0", port=11112, peers=config.senders
+        ae_titles=("A",),
+        host="0.0.0.0",
+        port=11112,
+        peers=config.senders,
+        reserve=320 * 1024 * 1024,  # a receiver by itself keeps none
     )
 
 

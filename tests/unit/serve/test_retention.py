@@ -18,12 +18,12 @@ from dicom_node.serve import disk
 from dicom_node.serve import retention as retention_module
 from dicom_node.serve.coordinator import Coordinator
 from dicom_node.serve.retention import Retention
-from dicom_node.store import chain, held, jobs, outbox, retention
+from dicom_node.store import chain, held, jobs, outbox, retention, retrievals
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewReport
 from dicom_node.store.retention import Kept, Rules
 from dicom_node.store.spool import Spool
-from dicom_node.store.tables import Delivery, Instance, Report
+from dicom_node.store.tables import Delivery, Instance, Report, Retrieval
 from dicom_node.studies.indexing import Indexer
 from tests.factories import ManualClock, radiograph
 from tests.unit.serve.small_node import (
@@ -249,6 +249,7 @@ def test_records_and_their_story_go_last(make: Callable[..., Site]) -> None:
     site = make(retention={"images_days": 1, "reports_days": 2, "records_days": 3})
     site.finished("1.2.3")
     with site.database.write() as session:
+        retrievals.begin(session, "1.2.3", "pacs", {}, site.clock.now())
         chain.put(session, chain.next_links(session))
     site.clock.move(4 * DAY)
     kinds = [item.kind for item in site.retention.purge_by_age()]
@@ -258,3 +259,19 @@ def test_records_and_their_story_go_last(make: Callable[..., Site]) -> None:
         assert session.scalars(select(Report)).all() == []
     assert events(site.database, "records_purged"), "the last word is younger than it may be"
     assert events(site.database, "study_begun") == []
+    with site.database.read() as session:
+        assert session.scalars(select(Retrieval)).all() == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "seconds"),
+    [
+        ({}, 3600),
+        ({"images_days": 0.04, "reports_days": None}, 864),
+        ({"images_days": None, "reports_days": None}, 3600),
+    ],
+)
+def test_what_is_kept_for_hours_goes_within_a_quarter_of_them(
+    make: Callable[..., Site], keep: dict[str, float | None], seconds: float
+) -> None:
+    assert make(retention=keep).retention.every == pytest.approx(seconds)

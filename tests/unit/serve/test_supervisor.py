@@ -221,3 +221,21 @@ def test_of_a_role_with_several_processes_each_is_numbered() -> None:
     assert list(commands) == ["receiver-0", "receiver-1", "worker"]
     assert commands["receiver-0"] == commands["receiver-1"]
     assert "receiver" in commands["receiver-1"]
+
+
+def test_only_workers_may_have_a_heap_for_each_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    tells = (
+        "import os, sys; "
+        "open({mark!r}, 'a').write(os.environ.get('MALLOC_ARENA_MAX', 'any')); sys.stdin.read()"
+    )
+    marks = {name: tmp_path / name for name in ("coordinator", "worker-1")}
+    supervisor = Supervisor({name: role(tells, mark) for name, mark in marks.items()})
+    with running(supervisor):
+        wait_for("both roles", lambda: all(map(starts, marks.values())))
+    assert {name: mark.read_text() for name, mark in marks.items()} == {
+        "coordinator": "2",
+        "worker-1": "any",
+    }

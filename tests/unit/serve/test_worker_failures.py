@@ -83,7 +83,8 @@ def test_a_full_disk_is_not_the_job_s_fault(
             clock.move(30)
     assert worker.run_one()
     assert all_jobs(database)[0].state == JobState.DONE
-    assert len(events(database, "job_attempt_failed")) == 3
+    # it may last for days: told once
+    assert len(events(database, "job_attempt_failed")) == 1
     assert node.reports_made()
 
 

@@ -11,10 +11,11 @@ from sqlalchemy import select
 from dicom_node.errors import NodeError
 from dicom_node.model.commitment import CommitmentRequest, Reference
 from dicom_node.model.states import DeliveryState, HoldReason, StudyState
-from dicom_node.store import chain, commitments, held, outbox, retention
+from dicom_node.store import chain, commitments, exchanges, held, outbox, retention, retrievals
 from dicom_node.store.database import Database
 from dicom_node.store.retention import Kept, Rules
 from dicom_node.store.tables import (
+    AskedCommitment,
     AuditEvent,
     Base,
     Commitment,
@@ -23,6 +24,7 @@ from dicom_node.store.tables import (
     Instance,
     Job,
     Report,
+    Retrieval,
     Series,
     Study,
     StudyWord,
@@ -263,6 +265,43 @@ def test_the_story_of_a_study_that_is_there_is_kept(store: Store) -> None:
         later = store.clock.now() + timedelta(days=1)
         chain.forget(session, later, later)
     assert store.events("study_begun")
+
+
+def test_what_peers_were_asked_goes_with_the_records(store: Store) -> None:
+    """And nothing that still waits: for a report, for its study, for its delivery's records."""
+    begun = store.clock.now()
+    with store.database.write() as session:
+        retrievals.begin(session, "1.2.3", "pacs", {}, begun)
+        retrievals.begin(session, "1.2.99", "pacs", {}, begun)
+        for uid in ("2.25.1", "2.25.2"):
+            commitments.take(
+                session,
+                CommitmentRequest(uid, "XR", "AINODE", (Reference(SOP_CLASS, "1"),)),
+                begun,
+                timedelta(0),
+            )
+        row = commitments.find(session, "XR", "2.25.1")
+        assert row is not None
+        commitments.verified(session, row, {}, begun)
+        commitments.reported(session, row, "status 0x0000", begun)
+        for uid in ("2.25.3", "2.25.4"):
+            session.add(
+                AskedCommitment(
+                    transaction_uid=uid,
+                    peer="pacs",
+                    ae_title="PACS",
+                    references=[],
+                    requested_at=begun,
+                )
+            )
+        session.scalars(select(Delivery)).one().transaction_uid = "2.25.4"
+    with store.database.write() as session:
+        assert exchanges.forget(session, begun) == 0, "none is older"
+        assert exchanges.forget(session, begun + timedelta(seconds=1)) == 3
+    with store.database.read() as session:
+        assert session.scalars(select(Retrieval.study_instance_uid)).all() == ["1.2.3"]
+        assert session.scalars(select(Commitment.transaction_uid)).all() == ["2.25.2"]
+        assert session.scalars(select(AskedCommitment.transaction_uid)).all() == ["2.25.4"]
 
 
 def test_every_table_that_hangs_on_a_study_goes_with_it() -> None:

@@ -13,7 +13,7 @@ import pytest
 import xxhash
 
 from dicom_node.errors import SpoolError
-from dicom_node.store import incoming as incoming_module
+from dicom_node.store import writing as writing_module
 from dicom_node.store.files import start_write_back
 from dicom_node.store.seal import dataset_sha256, is_whole, read_seal
 from dicom_node.store.spool import Spool
@@ -125,7 +125,7 @@ def test_the_name_of_a_file_is_durable_before_its_first_byte(
 ) -> None:
     synced: list[set[str]] = []
     monkeypatch.setattr(
-        incoming_module, "sync_folder", lambda folder: synced.append(set(os.listdir(folder)))
+        writing_module, "sync_folder", lambda folder: synced.append(set(os.listdir(folder)))
     )
     incoming = spool.incoming(HEAD)
     (written,) = half_written(spool)

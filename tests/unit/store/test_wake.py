@@ -6,13 +6,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from dicom_node.store import held, jobs
 from dicom_node.store.database import Database
+from dicom_node.store.doorbell import Doorbell
 from dicom_node.store.jobs import NewJob
-from dicom_node.store.wake import Polling, Topic, Wake, bell_of, woken
+from dicom_node.store.wake import FOLDER, Polling, Topic, Wake, bell_of, woken
 from tests.peers.ports import wait_for
 from tests.peers.postgres import Postgres, running_postgres
 from tests.unit.store.lifecycles import Store
@@ -36,6 +38,14 @@ class Waiter:
     def end(self) -> None:
         self._stop.set()
         self._thread.join()
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
+    database.migrate()
+    yield database
+    database.close()
 
 
 @pytest.fixture
@@ -111,7 +121,29 @@ def test_without_a_server_to_tell_it_a_waiter_looks_for_itself_and_is_told_again
         database.close()
 
 
-def test_on_sqlite_nobody_listens(tmp_path: object) -> None:
+@pytest.mark.parametrize("topic", list(Topic))
+def test_on_sqlite_too_what_is_queued_wakes_at_its_commit(
+    on_sqlite: Database, topic: Topic
+) -> None:
+    store, stop = Store(on_sqlite), threading.Event()
+    impatient = Doorbell(on_sqlite.file.parent / FOLDER, topic).bell() if on_sqlite.file else None
+    assert impatient is not None
+    with woken(on_sqlite, topic) as bells:
+        bell = bell_of(bells)
+        store.arrive("1")
+        with pytest.raises(ValueError, match="undone"):
+            _queue_and_fail(store)
+        assert not impatient.wait(stop, 0.01)
+        store.route("1")
+        assert bell.wait(stop, 60)
+        if topic is Topic.DELIVERIES:
+            job = store.claim()
+            assert job is not None
+            store.finish(job)
+            assert bell.wait(stop, 60)
+
+
+def test_on_a_database_in_memory_nobody_is_told() -> None:
     database = Database("sqlite://")
     with woken(database, Topic.JOBS) as listener:
         assert isinstance(bell_of(listener), Polling)

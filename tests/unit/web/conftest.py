@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from dicom_node.config import load_config
+from dicom_node.config.schema import DATABASE_URL
 from dicom_node.inference.bundles import Bundle, find_bundles
 from dicom_node.model.access import Role
 from dicom_node.store import accounts, sessions
@@ -23,6 +24,7 @@ from dicom_node.web.app import create_app
 from dicom_node.web.callers import COOKIE, CSRF_HEADER, csrf_of
 from dicom_node.web.context import WebContext
 from tests.factories import ManualClock
+from tests.peers.databases import OF_THE_RUN
 
 ADDRESS = "http://127.0.0.1:8080"
 PASSWORD = "a long enough password"
@@ -88,10 +90,14 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_site(
-    tmp_path: Path, bundles: Mapping[str, Bundle], empty_database: Path
+    tmp_path: Path,
+    bundles: Mapping[str, Bundle],
+    empty_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., WebSite]]:
     """Make a site with sections of `node.yaml` beside the usual ones."""
     databases: list[Database] = []
+    server = OF_THE_RUN.server
 
     def make(**sections: object) -> WebSite:
         file = tmp_path / "node.yaml"
@@ -114,11 +120,16 @@ def make_site(
             **sections,
         }
         file.write_text(yaml.safe_dump(settings, sort_keys=False))
+        if server is not None:
+            monkeypatch.setenv(DATABASE_URL, server.database_with_tables())
         config = load_config(file, bundles)
         config.node.data_dir.mkdir()
-        shutil.copy(empty_database, config.node.data_dir / "node.sqlite3")
+        if server is None:
+            shutil.copy(empty_database, config.node.data_dir / "node.sqlite3")
         database = Database(config.database_url)
         databases.append(database)
+        if server is not None:
+            database.migrate()
         clock = ManualClock()
         context = WebContext(file, config, bundles, database, clock)
         return WebSite(create_app(context), context, clock)
@@ -126,6 +137,8 @@ def make_site(
     yield make
     for database in databases:
         database.close()
+        if server is not None:
+            server.empty(database.url)
 
 
 @pytest.fixture
