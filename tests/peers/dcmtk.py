@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,10 @@ ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 
 def program(name: str) -> str:
     """Return the path of a DCMTK or dicom3tools program; fails when it is not installed."""
-    found = shutil.which(name)
+    # an active virtual environment has pynetdicom's storescu, which is another program
+    own = str(Path(sys.prefix) / "bin")
+    folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != own]
+    found = shutil.which(name, path=os.pathsep.join(folders))
     assert found, f"{name} is not installed: `make test` says which apt line installs it"
     return found
 
