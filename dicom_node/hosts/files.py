@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ from dicom_node.errors import ImageError, SpoolError
 from dicom_node.hosts.client import HostClient
 from dicom_node.store.kept import KeptFile, KeptKind
 from dicom_node.store.seal import dataset_sha256
+from dicom_node.store.writing import lock_folder
 
 _log = structlog.get_logger()
 
@@ -170,32 +170,18 @@ def _new_folder(cache: Path) -> tuple[Path, int]:
     """Make a folder and lock it, so that others know that its user lives."""
     cache.mkdir(parents=True, exist_ok=True)
     for folder in cache.iterdir():
-        fd = _locked(folder)
+        fd = lock_folder(folder)
         if fd is not None:
             _remove(folder, fd)
     while True:
         folder = cache / uuid.uuid4().hex
         folder.mkdir()
-        fd = _locked(folder)
+        fd = lock_folder(folder)
         # another may have taken it for a dead one's before it was locked
         if fd is not None and folder.exists():
             return folder, fd
         if fd is not None:
             os.close(fd)
-
-
-def _locked(folder: Path) -> int | None:
-    """Lock a folder; None: somebody has it, or it is gone."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
 
 
 def _remove(folder: Path, fd: int) -> None:

@@ -100,7 +100,7 @@ class WritingFolder:
         kept = removed = 0
         try:
             for folder in [entry for entry in self._root.iterdir() if entry.is_dir()]:
-                fd = _locked(folder)
+                fd = lock_folder(folder)
                 if fd is None:
                     continue
                 try:
@@ -180,7 +180,7 @@ class WritingFolder:
         while True:
             folder = self._root / uuid.uuid4().hex
             folder.mkdir()
-            fd = _locked(folder)
+            fd = lock_folder(folder)
             # a `clean_up` elsewhere may have found it before it was locked
             if fd is not None and folder.exists():
                 sync_folder(self._root)
@@ -198,7 +198,7 @@ def _cut(file: Path, size: int) -> None:
         os.fsync(stream.fileno())
 
 
-def _locked(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """Open and lock a folder; None when another process has it or removed it."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -27,7 +27,14 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from dicom_node.store.tables import AuditEvent, Job
-from tests.faults.storm import PIPELINES, SENDERS, Counts, Modality, films, take_stock
+from tests.faults.storm import (
+    PIPELINES,
+    Counts,
+    Modality,
+    films,
+    sending_modalities,
+    take_stock,
+)
 from tests.peers.node import Node, running_pacs
 from tests.peers.ports import wait_for
 from tests.peers.postgres import Postgres, running_postgres
@@ -173,20 +180,8 @@ def group(
     files = films(folder / "films", studies, seed)
     begin = time.monotonic()
     with _surroundings(folder, actors) as (node, postgres, machines, pacs):
-        shares = [list(files.values())[number::SENDERS] for number in range(SENDERS)]
-        modalities = [
-            Modality(f"MODALITY{number}", node.port, share, pause)
-            for number, share in enumerate(shares)
-        ]
-        for modality in modalities:
-            modality.start()
-        try:
+        with sending_modalities(node.port, files, pause, counts) as modalities:
             _strike(node, postgres, machines, modalities, random.Random(seed), counts, rounds)
-        finally:
-            for modality in modalities:
-                modality.halt()
-        counts.acknowledged = sum(len(modality.acknowledged) for modality in modalities)
-        counts.interrupted_sendings = sum(modality.broken_off for modality in modalities)
         node.wait_for_studies(files, deadline=900)
         take_stock(node, {"pacs": pacs}, files, counts)  # type: ignore[dict-item]
         _count_attempts(node, counts)

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,26 @@ def _surroundings(
             node.close()
 
 
+@contextlib.contextmanager
+def sending_modalities(
+    port: int, files: Mapping[str, Path], pause: float, counts: Counts
+) -> Iterator[list[Modality]]:
+    """Modalities that send the films by turns; at the end stopped and counted."""
+    modalities = [
+        Modality(f"MODALITY{number}", port, list(files.values())[number::SENDERS], pause)
+        for number in range(SENDERS)
+    ]
+    for modality in modalities:
+        modality.start()
+    try:
+        yield modalities
+    finally:
+        for modality in modalities:
+            modality.halt()
+    counts.acknowledged = sum(len(modality.acknowledged) for modality in modalities)
+    counts.interrupted_sendings = sum(modality.broken_off for modality in modalities)
+
+
 def storm(folder: Path, studies: int, seed: int, pause: float) -> Counts:
     """Let it loose.
 
@@ -190,20 +210,8 @@ def storm(folder: Path, studies: int, seed: int, pause: float) -> Counts:
     files = films(folder / "films", studies, seed)
     begin = time.monotonic()
     with _surroundings(folder, studies) as (node, disk, archives, network):
-        shares = [list(files.values())[number::SENDERS] for number in range(SENDERS)]
-        modalities = [
-            Modality(f"MODALITY{number}", node.port, share, pause)
-            for number, share in enumerate(shares)
-        ]
-        for modality in modalities:
-            modality.start()
-        try:
+        with sending_modalities(node.port, files, pause, counts) as modalities:
             _strike(node, disk, archives["pacs"], network, modalities, chance, counts.struck)
-        finally:
-            for modality in modalities:
-                modality.halt()
-        counts.acknowledged = sum(len(modality.acknowledged) for modality in modalities)
-        counts.interrupted_sendings = sum(modality.broken_off for modality in modalities)
         node.wait_for_studies(files, deadline=900)
         take_stock(node, archives, files, counts)
     counts.seconds = time.monotonic() - begin
