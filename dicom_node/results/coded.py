@@ -57,8 +57,8 @@ def used_schemes(dataset: Dataset) -> set[str]:
     return {str(item.CodingSchemeDesignator) for item in coded_items(dataset)}
 
 
-def local_scheme_items(dataset: Dataset) -> list[Dataset]:
-    """Coding Scheme Identification (PS3.3 C.12.1.1.1) of the local schemes in a data set.
+def declare_local_schemes(dataset: Dataset) -> None:
+    """Give a data set the Coding Scheme Identification (PS3.3 C.12.1.1.1) of its local schemes.
 
     Local are those whose designator begins with "99" (PS3.16 section 8): ours, which is named
     in full, and a site's, of which we know the designator only.
@@ -75,4 +75,7 @@ def local_scheme_items(dataset: Dataset) -> list[Dataset]:
             )
         elif scheme.startswith("99"):
             items.append(CodingSchemeIdentificationItem(scheme))
-    return items
+    if items:
+        dataset.CodingSchemeIdentificationSequence = items
+    elif "CodingSchemeIdentificationSequence" in dataset:
+        del dataset.CodingSchemeIdentificationSequence

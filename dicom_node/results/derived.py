@@ -12,7 +12,7 @@ from pydicom.valuerep import DA, TM
 from dicom_node.errors import ReportError
 from dicom_node.model.findings import Algorithm
 from dicom_node.model.pipeline import ResultObject
-from dicom_node.results.coded import concept, local_scheme_items
+from dicom_node.results.coded import concept, declare_local_schemes
 from dicom_node.results.headers import UNREADABLE, copied, reference_header
 from dicom_node.results.origin import Origin
 
@@ -119,9 +119,7 @@ def make(origin: Origin, kind: ResultObject, build: Callable[[], Made]) -> Made:
             setattr(made, f"{keyword}Time", TM(origin.started.time()))
     if "ContentLabel" in made and "ContentCreatorName" not in made:
         made.ContentCreatorName = None
-    local = local_scheme_items(made)
-    if local:
-        made.CodingSchemeIdentificationSequence = local
+    declare_local_schemes(made)
     _name_dimensions(origin, kind, made)
     origin.finish(made)
     return made

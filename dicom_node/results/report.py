@@ -15,13 +15,13 @@ import structlog
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
-from dicom_node.model.documents import DocumentClass
 from dicom_node.model.findings import Finding, Findings, ImageReference
 from dicom_node.model.pipeline import InputKind, PipelineSpec, ResultObject
 from dicom_node.model.predecessor import Predecessor
 from dicom_node.results.card import compose_card
 from dicom_node.results.check import check_object
 from dicom_node.results.derived import UnfitSourceError
+from dicom_node.results.forms import OTHER_FORMS, other_form
 from dicom_node.results.headers import Sources
 from dicom_node.results.key_objects import build_key_objects
 from dicom_node.results.montage import compose_montage
@@ -49,10 +49,6 @@ _NAMES: Final = {
     ResultObject.KEY_OBJECTS: "KO",
     ResultObject.PDF: "PDF",
 }
-
-
-OTHER_FORMS: Final = tuple(DocumentClass)[1:]
-"""In which every SR is made, too, for peers that do not take the first (`sr_classes`)."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +129,9 @@ def build_report(
     origin = Origin(
         findings, Sources(findings, sources), spec.title, spec.series_number, zone, replaces
     )
-    forms = (ReportObject("SR", build_sr(origin, kind)) for kind in OTHER_FORMS)
-    objects = [ReportObject("SR", build_sr(origin), tuple(forms))]
+    first = ReportObject("SR", build_sr(origin))
+    forms = (other_form(origin, first.encoded, kind) for kind in OTHER_FORMS)
+    objects = [replace(first, alternatives=tuple(ReportObject("SR", form) for form in forms))]
     volume = spec.input.kind is InputKind.VOLUME
     made = _compositions(origin, pictures, volume=volume)
     for number, (composition, images) in enumerate(made, start=1):

@@ -12,7 +12,6 @@ from typing import Final
 
 from highdicom.sr import (
     ComprehensiveSR,
-    EnhancedSR,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
@@ -26,8 +25,7 @@ from pydicom.sr.coding import Code as PydicomCode
 
 from dicom_node.errors import ReportError
 from dicom_node.model.documents import DocumentClass
-from dicom_node.results.basic_text import make_basic_text
-from dicom_node.results.coded import concept, local_scheme_items
+from dicom_node.results.coded import concept, declare_local_schemes
 from dicom_node.results.derived import Plain
 from dicom_node.results.groups import algorithm_identification, measurement_groups
 from dicom_node.results.observer import device_observer
@@ -41,38 +39,29 @@ class _Comprehensive(Plain, ComprehensiveSR):
     pass
 
 
-class _Enhanced(Plain, EnhancedSR):
-    pass
-
-
-_NUMBERS: Final = {kind: number for number, kind in enumerate(DocumentClass, start=1)}
-"""Instance Numbers: should a peer ever get two forms of one document, they are told apart."""
-
-
-def build_sr(origin: Origin, kind: DocumentClass = DocumentClass.COMPREHENSIVE) -> Dataset:
+def build_sr(origin: Origin) -> Dataset:
     """Make the report's SR.
 
     Content, in order: language, observer (TID 1004: the algorithm as a device), procedure
     reported, the statement as text (121071, DCM, "Finding"), the restrictions of use and notes
     as comments, then a measurement group per subject. Nothing in it needs more than Enhanced SR
-    allows (PS3.3 Table A.35.2-2); for Basic Text SR the numbers become texts.
+    allows (PS3.3 Table A.35.2-2): `forms.other_form` relies on it.
 
     Raises:
         ReportError: highdicom refused a part of it.
     """
-    build = _Comprehensive if kind is DocumentClass.COMPREHENSIVE else _Enhanced
     try:
-        report = build(
+        report = _Comprehensive(
             evidence=origin.sources.evidence(),
             content=_content(origin)[0],
             series_instance_uid=origin.uid("SR series"),
             series_number=origin.series_number,
-            sop_instance_uid=_uid(origin, kind),
-            instance_number=_NUMBERS[kind],
+            sop_instance_uid=document_uid(origin, DocumentClass.COMPREHENSIVE),
+            instance_number=1,
             is_complete=True,
             is_verified=False,
             performed_procedure_codes=[concept(origin.findings.procedure)],
-            previous_versions=_previous(origin, kind),
+            previous_versions=_previous(origin),
             **origin.equipment(),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -81,28 +70,22 @@ def build_sr(origin: Origin, kind: DocumentClass = DocumentClass.COMPREHENSIVE) 
             f"it could not be encoded ({type(error).__name__})",
             "check the codes, units and UIDs of the pipeline's dicom.yaml",
         ) from error
-    if kind is DocumentClass.BASIC_TEXT:
-        make_basic_text(report)
     origin.finish(report)
-    local = local_scheme_items(report)
-    if local:
-        report.CodingSchemeIdentificationSequence = local
+    declare_local_schemes(report)
     return report
 
 
-def _uid(origin: Origin, kind: DocumentClass) -> str:
+def document_uid(origin: Origin, kind: DocumentClass) -> str:
+    """SOP Instance UID of the report in one of its forms."""
     return origin.uid("SR", *([] if kind is DocumentClass.COMPREHENSIVE else [str(kind)]))
 
 
-def _previous(origin: Origin, kind: DocumentClass) -> list[Dataset] | None:
-    """The document that this one replaces, for Predecessor Documents Sequence (PS3.3 C.17.2).
-
-    Of the same SOP class if there is one: a peer that gets this form got the earlier's, too.
-    """
+def _previous(origin: Origin) -> list[Dataset] | None:
+    """The document that this one replaces, for Predecessor Documents Sequence (PS3.3 C.17.2)."""
     if origin.replaces is None:
         return None
     earlier = Dataset()
-    earlier.SOPClassUID, earlier.SOPInstanceUID = origin.replaces.document_of(kind.uid)
+    earlier.SOPClassUID, earlier.SOPInstanceUID = origin.replaces.documents[0]
     earlier.SeriesInstanceUID = origin.replaces.series_instance_uid
     earlier.StudyInstanceUID = origin.sources.study_uid
     return [earlier]

@@ -166,11 +166,13 @@ def _upright(grid: RasGrid, axes: npt.NDArray[np.float64], spacing_mm: float) ->
 
 def _block_means(volume: Tensor, factors: Sequence[int]) -> Tensor:
     """Means of whole blocks of `factors` voxels, [1, 1, h, w, d]."""
-    step = factors[2] * max(1, _SLICES // factors[2])
-    parts = [part for part in volume.split(step, -1) if part.shape[-1] >= factors[2]]
-    kernel = list(factors)
+    # as the voxels lie in memory: pooling along strides reads each line of the cache many times
+    lie = sorted(range(3), key=volume.stride, reverse=True)
+    kernel = [factors[axis] for axis in lie]
+    step = kernel[0] * max(1, _SLICES // kernel[0])
+    parts = [p for p in volume.permute(lie).split(step) if p.shape[0] >= kernel[0]]
     means = [functional.avg_pool3d(part[None, None].float(), kernel, kernel) for part in parts]
-    return torch.cat(means, -1)
+    return torch.cat(means, 2).permute(0, 1, *(2 + lie.index(axis) for axis in range(3)))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from typing import Any, Final, Protocol
@@ -33,6 +35,8 @@ VERTEBRA: Final[Mapping[str, Code]] = {
     "L5": Code("49668003", "SCT", "L5 vertebra"),
 }
 _HALF_WIDTH_MM: Final = 96.0
+_MARGIN_MM: Final = 12.0
+"""Around the network's body: more than the surface's fit may move."""
 
 
 class Finder(Protocol):
@@ -109,10 +113,16 @@ class LumbarLocator:
         if enhanced > 0.12:
             return [reasons.contrast_given("the vessels in front of the spine are bright")]
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        targets = [
-            self._target(name, by_name.get(name), probabilities, grid, start, volume, spacing)
-            for name in self.levels
-        ]
+        # SciPy lets go of the interpreter: the levels take as many cores as the network may
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            targets = list(
+                pool.map(
+                    lambda name: self._target(
+                        name, by_name.get(name), probabilities, grid, start, volume, spacing
+                    ),
+                    self.levels,
+                )
+            )
         return list(self._without_fractures(targets))
 
     def _without_fractures(self, targets: Sequence[Target]) -> Sequence[Target]:
@@ -181,7 +191,10 @@ class LumbarLocator:
         code = VERTEBRA[name]
         if level is None or not level.complete:
             return Target(name=name, anatomy=code, rejection=reasons.out_of_view(name))
-        blob, offset = _body_mask(level, probabilities[0], grid, start, volume.shape)
+        blob, low = _body_mask(level, probabilities[0], grid, start, volume.shape)
+        near = _around(blob, spacing)
+        blob = blob[near]
+        offset = (low[0] + near[0].start, low[1] + near[1].start, low[2] + near[2].start)
         box = tuple(slice(o, o + n) for o, n in zip(offset, blob.shape, strict=True))
         depth = fit_surface(
             volume[box].float().numpy(), blob, spacing, grid.direction_to_source(level.axis)
@@ -249,6 +262,17 @@ def _body_mask(
     # From (X, Y, Z) to the source's (row, column, slice).
     turned = np.transpose(mask, np.argsort(grid.order))
     return turned, (int(low[0]), int(low[1]), int(low[2]))
+
+
+def _around(mask: npt.NDArray[np.bool_], spacing: npt.NDArray[np.float64]) -> tuple[slice, ...]:
+    """The mask's box and what the surface's fit may look at beyond it; all when it is empty."""
+    box = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
+        margin = math.ceil(_MARGIN_MM / spacing[axis])
+        first, last = (used[0], used[-1]) if used.size else (0, mask.shape[axis] - 1)
+        box.append(slice(max(0, int(first) - margin), int(last) + margin + 1))
+    return tuple(box)
 
 
 def _metal(

@@ -69,6 +69,7 @@ def ct_of(folder: Path, slices: int, thickness: float) -> None:
             number=number + 1,
             PixelSpacing=[0.75, 0.75],
             SliceThickness=thickness,
+            BodyPartExamined="ABDOMEN",
         ).save_as(folder / f"{number:04}.dcm", enforce_file_format=True)
 
 
