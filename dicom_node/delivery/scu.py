@@ -12,6 +12,7 @@ from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
+from pynetdicom import _config as pynetdicom_config
 from pynetdicom.association import Association
 from pynetdicom.presentation import VerificationPresentationContexts, build_context
 
@@ -24,6 +25,7 @@ from dicom_node.requestor import ScuSettings, associate
 
 _MAX_CONTEXTS: Final = 128
 """Presentation contexts that one association may propose (PS3.8 section 9.3.2.2)."""
+pynetdicom_config.STORE_SEND_CHUNKED_DATASET = True
 _SEVERAL: Final = ""
 """Stands for the uncompressed transfer syntaxes, of which the peer chooses one."""
 
@@ -144,19 +146,24 @@ def _store_one(association: Association, item: Outgoing) -> Answer:
 
 
 def _store_form(association: Association, item: Outgoing, accepted: set[str]) -> Answer:
+    as_it_lies = item.transfer_syntax_uid in accepted
     try:
-        dataset = dcmread(item.file)
+        dataset = dcmread(item.file, stop_before_pixels=as_it_lies)
     except (OSError, InvalidDicomError) as error:
         return _unreadable(item, error)
-    if item.transfer_syntax_uid not in accepted:
+    if not as_it_lies:
         why_not = _uncompress(dataset, accepted)
         if why_not is not None:
             return Answer(item.id, Verdict.TRY_AGAIN, why_not)
     try:
-        # of the uncompressed transfer syntaxes, pynetdicom encodes in the accepted one
         asked = time.monotonic()
-        status = association.send_c_store(dataset)
+        # a file goes in pieces and is never whole in memory; of the uncompressed transfer
+        # syntaxes, pynetdicom encodes a data set in the accepted one
+        status = association.send_c_store(item.file if as_it_lies else dataset)
         took = time.monotonic() - asked
+    except OSError as error:
+        association.abort()  # what was begun cannot be ended
+        return _unreadable(item, error)
     except (ValueError, RuntimeError, AttributeError) as error:
         return Answer(item.id, Verdict.TRY_AGAIN, f"it could not be sent ({type(error).__name__})")
     code = status.get("Status")
