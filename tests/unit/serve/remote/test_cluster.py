@@ -7,6 +7,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +23,7 @@ from dicom_node.serve.locks import hold
 from dicom_node.serve.measure import roles_down
 from dicom_node.serve.needs import needs
 from dicom_node.serve.remote import cluster as cluster_module
-from dicom_node.serve.remote.cluster import ClusterAwayError, probe, require_ray
+from dicom_node.serve.remote.cluster import Cluster, ClusterAwayError, probe, require_ray
 from dicom_node.serve.roles import ROLES
 from dicom_node.store.database import Database
 from tests.peers.ports import wait_for
@@ -148,3 +149,19 @@ def test_the_note_keeps_since_when_it_is_away(tmp_path: Path) -> None:
     with held:
         assert "Ray cluster" in roles_down(config)
     assert away(config_in(tmp_path)) == []
+
+
+def test_a_cluster_that_cannot_be_asked_counts_as_away_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> list[object]:
+        raise BrokenPipeError("of gRPC")
+
+    ray = SimpleNamespace(nodes=lambda: [{"NodeID": "a", "Alive": True, "Resources": {"CPU": 2}}])
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    cluster = Cluster("ray://somewhere:10001")
+    assert not cluster.has_lost("a", within=0)
+    assert not cluster.is_away
+    ray.nodes = broken
+    assert cluster.has_lost("a", within=60)
+    assert cluster.is_away
