@@ -57,7 +57,7 @@ def ct_of(folder: Path, slices: int, thickness: float) -> None:
     from pipelines.phantoms.lumbar import lumbar_ct
 
     made = lumbar_ct(5, 100.0, spacing=(0.75, 0.75, 3.0), size=512, slices=104)
-    study, series = generate_uid(), generate_uid()
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
     for number in range(slices):
         source = min(int(number * thickness / 3.0), made.volume.shape[2] - 1)
         pixels = np.clip(made.volume[:, :, source].astype(np.int32) + 1024, 0, 4095)
@@ -70,6 +70,7 @@ def ct_of(folder: Path, slices: int, thickness: float) -> None:
             PixelSpacing=[0.75, 0.75],
             SliceThickness=thickness,
             BodyPartExamined="ABDOMEN",
+            FrameOfReferenceUID=frame,
         ).save_as(folder / f"{number:04}.dcm", enforce_file_format=True)
 
 
