@@ -30,6 +30,7 @@ from sqlalchemy import select
 
 from dicom_node.demo.ports import free_port
 from dicom_node.inference.spans import STAGES
+from dicom_node.requestor import keep_answers
 from dicom_node.store.database import Database
 from dicom_node.store.tables import AuditEvent, Delivery, Job, Report, Study
 from tests.benchmarks.pipelines import STUDIES
@@ -72,6 +73,7 @@ def send(node: Node, images: Sequence[Dataset]) -> datetime:
     ae.add_requested_context(images[0].SOPClassUID, images[0].file_meta.TransferSyntaxUID)
     association = ae.associate("127.0.0.1", node.port, ae_title="AINODE")
     assert association.is_established
+    keep_answers(association)
     for image in images:
         status = association.send_c_store(image)
         assert status.get("Status") == 0, status.get("Status", "no answer")
