@@ -53,6 +53,8 @@ class Counts:
     Attributes:
         struck: How often each fault struck.
         missing, double: Objects by archive, study and kind that are not there, or more than once.
+        given_up: Studies whose images retention removed as the disk was full, and said so: it may
+            when all their reports are delivered.
         unaccounted: Studies whose audit trail lacks something, with what.
     """
 
@@ -66,6 +68,7 @@ class Counts:
     missing: list[str] = field(default_factory=list)
     double: list[str] = field(default_factory=list)
     lost_images: list[str] = field(default_factory=list)
+    given_up: int = 0
     unaccounted: list[str] = field(default_factory=list)
     seconds: float = 0
 
@@ -77,7 +80,8 @@ class Counts:
                 f"{self.name} of seed {self.seed}: {self.studies} studies in {self.seconds:.0f} s",
                 f"struck: {strikes}",
                 f"sendings that were broken off and repeated: {self.interrupted_sendings}",
-                f"acknowledged: {self.acknowledged}; images lost: {len(self.lost_images)}",
+                f"acknowledged: {self.acknowledged}; images lost: {len(self.lost_images)}, "
+                f"given up for the full disk after delivery: {self.given_up}",
                 f"objects in the archives: {objects}",
                 f"missing: {len(self.missing)}, double: {len(self.double)}, "
                 f"studies that the audit trail does not account for: {len(self.unaccounted)}",
@@ -309,7 +313,9 @@ def take_stock(
             trail[str(event.study_uid)][event.kind] += 1
     for study, file in files.items():
         path = paths.get(study)
-        if (
+        if trail[study]["images_purged"] == 1 and path is not None and not path.exists():
+            counts.given_up += 1
+        elif (
             path is None
             or not path.exists()
             or path.read_bytes()[-4096:] != file.read_bytes()[-4096:]
