@@ -79,9 +79,14 @@ class FileWatch:
         suspects = self._missing | {row.id for row in rows if not self._is_there(row.path)}
         if suspects:
             # one may have been given up, or have come again, since it was looked for
+            gone: set[int] = set()
+            asked = sorted(suspects)
             with self._database.read() as session:
-                again = session.execute(paths.where(Instance.id.in_(sorted(suspects)))).all()
-            gone = {row.id for row in again if not self._is_there(row.path)}
+                # a whole disk may be gone, and a statement takes only so many parameters
+                for first in range(0, len(asked), _FILES_AT_ONCE):
+                    some = Instance.id.in_(asked[first : first + _FILES_AT_ONCE])
+                    again = session.execute(paths.where(some)).all()
+                    gone |= {row.id for row in again if not self._is_there(row.path)}
             if gone - self._missing:
                 new = sorted(gone - self._missing)
                 _log.error("files_are_gone", instances=new[:20], number=len(new))

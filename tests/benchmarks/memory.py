@@ -3,7 +3,7 @@
     python -m tests.benchmarks.memory [--studies 100] [--slices 300]
 
 A node as `dicom-node serve` runs it gets one study after another and sends its reports to
-storescp; the images of a study that has ended are removed. After each study the memory of every
+storescp; what a study leaves on the disk goes after a minute. After each study the memory of every
 process is read from outside it (proportional share), and the highest that the worker has ever
 had. At the end: the slope of each in MB per study with its 95 % confidence interval, without the
 first fifth.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,8 @@ ct_of(Path(sys.argv[1]), int(sys.argv[2]), 300 / int(sys.argv[2]))
 """
 _WARM_UP = 0.2
 _HOUR = 3600.0
+_KEPT = 60.0
+"""Seconds for which the images of a study that has ended stay."""
 
 
 def peak_mb(pid: int) -> float:
@@ -63,7 +64,6 @@ def measure(node: Node, images: Path, studies: int) -> None:
         send(node, base)
         node.wait_for_studies([uid], 900)
         took = time.monotonic() - began
-        shutil.rmtree(node.config.spool_dir / "studies" / uid)
         samples.append(sample(node))
         if number <= 3 or number % 10 == 0:
             pid = node.pid_of("worker")
@@ -96,7 +96,14 @@ def main() -> int:
         )
         port = stack.enter_context(pacs_of("storescp", folder / "pacs"))
         settings = {"device": "cpu", "selftest": False}
-        node = stack.enter_context(running_node(folder / "node", port, inference=settings))
+        node = stack.enter_context(
+            running_node(
+                folder / "node",
+                port,
+                inference=settings,
+                retention={"images_days": _KEPT / 86400, "reports_days": _KEPT / 86400},
+            )
+        )
         measure(node, folder / "images", options.studies)
     return 0
 
