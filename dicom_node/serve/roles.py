@@ -64,6 +64,8 @@ _log = structlog.get_logger()
 RunRole = Callable[[Live, Database], None]
 """Runs a role until its `Live` stops."""
 
+_SEES_SIGNALS_AFTER: Final = 1.0
+"""Seconds."""
 _OTHER_DESCRIPTORS: Final = 256
 """Of a receiver, beside its connections: files made in advance, the database, the log."""
 
@@ -182,7 +184,10 @@ def _receiver(live: Live, database: Database) -> None:
         try:
             while not live.stop.is_set():
                 receiver.change(receiver_settings(live.begin().config))
-                live.turn.wait()
+                # Python sees a signal only when its main thread wakes, and one that comes just
+                # before this wait, or to another thread, does not wake it
+                while not live.turn.wait(_SEES_SIGNALS_AFTER):
+                    pass
         finally:
             receiver.stop()
 
