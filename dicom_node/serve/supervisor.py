@@ -28,11 +28,15 @@ CALM: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 on a machine whose cores are shared (by receivers, by other workers) made a knee take four times
 as long."""
 
-FRUGAL: Final = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
+FEW_ARENAS: Final = {"MALLOC_ARENA_MAX": "2"}
 """Of the children that compute nothing: with many threads, of which one at a time runs Python, the
 C library keeps up to eight heaps a core, and each keeps what it once needed (31 MB of a
-coordinator's 148). With a fixed threshold, which it would else raise to 32 MB, it gives large
-blocks back to the system when they are freed, instead of keeping the gap that they leave."""
+coordinator's 148)."""
+
+FRUGAL: Final = {**FEW_ARENAS, "MALLOC_MMAP_THRESHOLD_": "262144"}
+"""The same of those that receive no images: with a fixed threshold, which it would else raise to
+32 MB, the C library gives large blocks back to the system when they are freed, instead of keeping
+the gap that they leave. Asking for them anew costs time, which a sender would wait for."""
 
 CHILD: Final = "DICOM_NODE_CHILD"
 """Set in a child's environment: what the supervisor calls it ("worker-1")."""
@@ -177,7 +181,8 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         ours = {**self._environment, SUPERVISED: "1", CHILD: child.role}
-        memory = {} if child.role.startswith("worker") else FRUGAL
+        kind = child.role.partition("-")[0]
+        memory = {"worker": {}, "receiver": FEW_ARENAS}.get(kind, FRUGAL)
         environment = {**CALM, **memory, **os.environ, **ours}
         if child.last_status is not None:
             environment[LAST_STATUS] = str(child.last_status)
