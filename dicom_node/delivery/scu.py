@@ -25,9 +25,11 @@ from dicom_node.requestor import ScuSettings, associate
 
 _MAX_CONTEXTS: Final = 128
 """Presentation contexts that one association may propose (PS3.8 section 9.3.2.2)."""
-pynetdicom_config.STORE_SEND_CHUNKED_DATASET = True
 _SEVERAL: Final = ""
 """Stands for the uncompressed transfer syntaxes, of which the peer chooses one."""
+
+# pynetdicom's own setting: an object that is given by its path is read while it is sent
+pynetdicom_config.STORE_SEND_CHUNKED_DATASET = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ def other_form(origin: Origin, encoded: bytes, kind: DocumentClass) -> Dataset:
     form.SOPClassUID = form.file_meta.MediaStorageSOPClassUID = UID(kind.uid)
     uid = UID(document_uid(origin, kind))
     form.SOPInstanceUID = form.file_meta.MediaStorageSOPInstanceUID = uid
+    # should a peer ever get two forms of one document, they are told apart
     form.InstanceNumber = tuple(DocumentClass).index(kind) + 1
     if origin.replaces is not None:
         # of the same SOP class if there is one: a peer that gets this form got the earlier's, too

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -264,15 +263,25 @@ def _body_mask(
     return turned, (int(low[0]), int(low[1]), int(low[2]))
 
 
-def _around(mask: npt.NDArray[np.bool_], spacing: npt.NDArray[np.float64]) -> tuple[slice, ...]:
-    """The mask's box and what the surface's fit may look at beyond it; all when it is empty."""
-    box = []
+def _extents(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]] | None:
+    """First and last index of a mask along each axis; None when it is empty."""
+    found = []
     for axis in range(3):
         used = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
-        margin = math.ceil(_MARGIN_MM / spacing[axis])
-        first, last = (used[0], used[-1]) if used.size else (0, mask.shape[axis] - 1)
-        box.append(slice(max(0, int(first) - margin), int(last) + margin + 1))
-    return tuple(box)
+        if not used.size:
+            return None
+        found.append((int(used[0]), int(used[-1])))
+    return found
+
+
+def _around(mask: npt.NDArray[np.bool_], spacing: npt.NDArray[np.float64]) -> tuple[slice, ...]:
+    """The mask's box and what the surface's fit may look at beyond it; all when it is empty."""
+    extents = _extents(mask) or [(0, size - 1) for size in mask.shape]
+    margins = np.ceil(_MARGIN_MM / spacing).astype(int)
+    return tuple(
+        slice(max(0, first - int(margin)), last + int(margin) + 1)
+        for (first, last), margin in zip(extents, margins, strict=True)
+    )
 
 
 def _metal(
@@ -283,14 +292,13 @@ def _metal(
     limit: float,
 ) -> float:
     """Voxels above `limit` within 15 mm of the body's box."""
+    extents = _extents(body)
+    if extents is None:
+        return 0.0
     box = []
-    for axis in range(3):
-        used = np.flatnonzero(body.any(tuple(a for a in range(3) if a != axis)))
-        if not used.size:
-            return 0.0
+    for axis, (low, high) in enumerate(extents):
         margin = round((15.0 if axis < 2 else 3.0) / spacing[axis])
-        first = max(0, offset[axis] + int(used[0]) - margin)
-        box.append(slice(first, offset[axis] + int(used[-1]) + margin + 1))
+        box.append(slice(max(0, offset[axis] + low - margin), offset[axis] + high + margin + 1))
     return float((volume[tuple(box)] > limit).sum())
 
 

@@ -303,17 +303,27 @@ def take_stock(
                     if number != 1:
                         where = counts.double if number else counts.missing
                         where.append(f"{name}: {kind} of {pipeline} for {study}: {number}")
+    sendings = len(PIPELINES) * len(_KINDS) * len(archives)
     with node.database.read() as session:
         paths = {
             item.study.study_instance_uid: node.config.node.data_dir / "spool" / item.path
             for item in session.scalars(select(Instance)).all()
         }
         trail: dict[str, Counter[str]] = {study: Counter() for study in files}
-        for event in session.scalars(select(AuditEvent).where(AuditEvent.study_uid.is_not(None))):
-            trail[str(event.study_uid)][event.kind] += 1
+        given_up: set[str] = set()
+        events = select(AuditEvent).where(AuditEvent.study_uid.is_not(None))
+        for event in session.scalars(events.order_by(AuditEvent.id)):
+            study = str(event.study_uid)
+            trail[study][event.kind] += 1
+            if (
+                event.kind == "images_purged"
+                and event.data["why"] == "disk low"
+                and trail[study]["report_sent"] == sendings
+            ):
+                given_up.add(study)
     for study, file in files.items():
         path = paths.get(study)
-        if trail[study]["images_purged"] == 1 and path is not None and not path.exists():
+        if study in given_up:
             counts.given_up += 1
         elif (
             path is None
@@ -324,7 +334,7 @@ def take_stock(
         expected = {
             "study_settled": 1,
             "job_finished": len(PIPELINES),
-            "report_sent": len(PIPELINES) * len(_KINDS) * len(archives),
+            "report_sent": sendings,
         }
         wrong = {
             kind: trail[study][kind] for kind, n in expected.items() if trail[study][kind] != n
