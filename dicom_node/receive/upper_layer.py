@@ -44,12 +44,14 @@ class SteppedDul(DULServiceProvider):
         Raises:
             ProtocolError: It cannot be decoded.
         """
+        decoded: Any
         try:
             decoded, event = self._decode_pdu(bytearray(with_readable_titles(pdu)))
-            # the state machine does this when it is too late to abort
-            decoded.to_primitive()
+            primitive = decoded.to_primitive()
         except Exception as error:  # noqa: BLE001 - hostile bytes raise anything; it is aborted
             raise ProtocolError(f"its PDU cannot be decoded ({type(error).__name__})") from None
+        # the state machine asks for it when it is too late to abort, and it takes milliseconds
+        decoded.to_primitive = lambda: primitive
         self._recv_pdu.put(decoded)
         self.event_queue.put(event)
         self.step()

@@ -113,14 +113,14 @@ class Collected:
         self._kept = reserved.path
 
     def move(self) -> None:
-        """Cut the file to the image's length and move it to the inbox.
+        """Move the file to the inbox, longer than the image as it is (`Spool.finish`).
 
         A disk that refuses is asked again later: the image is durable where it is.
         """
         path, self._kept = self._kept, None
         if path is not None:
             name = os.path.basename(path).removesuffix(UNFINISHED)
-            self._reserve.move(path, self._size, f"{self._inbox}/{name}.dcm")
+            self._reserve.move(path, f"{self._inbox}/{name}.dcm")
 
     def discard(self) -> None:
         """Forget what came so far; harmless after `keep`."""

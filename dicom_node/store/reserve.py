@@ -12,9 +12,10 @@ What survives a crash:
 
 - The image is whole on the disk before its sender hears of it. A file that was only written in
   part does not fit the checksum in its seal, and is removed by `WritingFolder.clean_up`.
-- The file is cut to its length, and moved to the inbox, after that, while the sender has its
-  answer already. Neither need be durable, or happen at all: `clean_up` finds a sealed file and
-  does both. File systems log the two in their order, so that no file in the inbox is too long.
+- The file is moved to the inbox after that, while the sender has its answer already. That need
+  not be durable, or happen at all: `clean_up` finds a sealed file and moves it.
+- In the inbox it is still as long as the room. To cut it takes ten times as long as to move it, so
+  whoever indexes it does that (`Spool.finish`), when the burst is over.
 - Nothing is written before an image is whole and its header right. A file of the reserve is used
   for one image, never again, so that no older image can be taken for it.
 - O_DSYNC is the kernel's promise whatever the file system does: on one that never writes in place
@@ -97,7 +98,7 @@ class Reserve:
         self._most = size // ROOM if _DIRECT else 0
         self._zeros = mmap.mmap(-1, ROOM)
         self._ready: list[str] = []
-        self._unmoved: list[tuple[str, int, str]] = []
+        self._unmoved: list[tuple[str, str]] = []
         self._buffers: list[mmap.mmap] = []
         self._lock = threading.Lock()
         self._filler: threading.Thread | None = None
@@ -135,15 +136,14 @@ class Reserve:
             if len(self._buffers) < _SPARE_BUFFERS:
                 self._buffers.append(reserved.buffer)
 
-    def move(self, path: str, size: int, target: str) -> None:
-        """Cut a written file to its length and move it; when the disk refuses, later."""
+    def move(self, path: str, target: str) -> None:
+        """Move a written file; when the disk refuses, later."""
         try:
-            os.truncate(path, size)
             os.rename(path, target)
         except OSError as error:
             _log.error("image_not_moved", file=os.path.basename(path), why=error.strerror)
             with self._lock:
-                self._unmoved.append((path, size, target))
+                self._unmoved.append((path, target))
             self._have_filled()
 
     def close(self) -> None:
@@ -176,8 +176,8 @@ class Reserve:
         """Move what could not be moved; tells whether there was any."""
         with self._lock:
             unmoved, self._unmoved = self._unmoved, []
-        for path, size, target in unmoved:
-            self.move(path, size, target)
+        for path, target in unmoved:
+            self.move(path, target)
         return bool(unmoved)
 
     def _make(self, number: int) -> bool:

@@ -83,7 +83,7 @@ def is_whole(file: Path) -> bool:
 def whole_size(file: Path) -> int | None:
     """Return how many bytes a seal vouches for, by reading them; None when it does not.
 
-    The file may be longer: one of the reserve (`store.reserve`) is cut after it was written.
+    The file may be longer: one of the reserve (`store.reserve`) is cut when it is indexed.
     """
     with file.open("rb") as stream:
         seal = read_seal(stream.read(PREAMBLE))
@@ -116,25 +116,29 @@ def dataset_sha256(file: Path) -> str:
         return _rest_sha256(stream)
 
 
-def checked_sha256(file: Path) -> str:
-    """Return `dataset_sha256` of a file whose bytes are still those that were sealed.
+def checked(file: Path) -> tuple[str, int]:
+    """Return the SHA-256 of a file's data set, and where that ends, if it is what was sealed.
+
+    A file without a seal is taken as it is.
 
     Raises:
-        SpoolError: They are not.
+        SpoolError: It is not.
     """
     checksum, digest = new_checksum(), hashlib.sha256()
     with file.open("rb") as stream:
         head = stream.read(144)
         seal = read_seal(head)
-        stream.seek(dataset_start(head))
-        while chunk := stream.read(_CHUNK):
+        end = seal.size if seal is not None else file.stat().st_size
+        left = end - stream.seek(dataset_start(head))
+        while chunk := stream.read(min(max(left, 0), _CHUNK)):
+            left -= len(chunk)
             checksum.update(chunk)
             digest.update(chunk)
     if seal is not None and checksum.hexdigest() != seal.checksum:
         raise SpoolError(
             file.name, "its bytes are not those that came", "check the disk; send it again"
         )
-    return digest.hexdigest()
+    return digest.hexdigest(), end
 
 
 def reread_sha256(file: Path) -> str:

@@ -1,6 +1,7 @@
 """The spool: received files, durable before they are acknowledged, filed after.
 
-`inbox/` holds what was acknowledged and is not indexed yet; `studies/<study>/<series>/<sop>.dcm`
+`inbox/` holds what was acknowledged and is not indexed yet (of each file, as much is the image as
+its seal says: `Spool.finish`); `studies/<study>/<series>/<sop>.dcm`
 what is; `aside/` what could not be indexed or contradicts what came before; `incoming/` what is
 being written, one folder for each writing process. A file is moved only by rename, so that a
 crash leaves it in exactly one of these places.
@@ -26,7 +27,7 @@ from dicom_node.store.collected import Collected
 from dicom_node.store.doorbell import Doorbell
 from dicom_node.store.files import sync_folder
 from dicom_node.store.incoming import Incoming, refused
-from dicom_node.store.seal import checked_sha256, dataset_sha256
+from dicom_node.store.seal import checked, dataset_sha256
 from dicom_node.store.writing import CleanedUp, WritingFolder
 
 
@@ -112,18 +113,38 @@ class Spool:
                     files.append((entry.stat().st_mtime_ns, entry.path))
         return [Path(path) for _, path in sorted(files)]
 
-    def plan(self, file: Path, study_uid: str, series_uid: str, sop_uid: str) -> Plan:
-        """Work out where an inbox file belongs; moves nothing.
+    def finish(self, file: Path) -> str:
+        """Check an inbox file against its seal, and cut a file of the reserve to its image.
+
+        Returns:
+            SHA-256 of the encoded data set, in hexadecimal.
 
         Raises:
-            SpoolError: A UID is not one, and would name a folder; or the file has changed.
+            SpoolError: The file has changed, or cannot be cut.
+        """
+        sha256, size = checked(file)
+        try:
+            if size < file.stat().st_size:
+                os.truncate(file, size)
+        except OSError as error:
+            raise refused(file, error) from error
+        return sha256
+
+    def plan(self, file: Path, sha256: str, study_uid: str, series_uid: str, sop_uid: str) -> Plan:
+        """Work out where an inbox file belongs; moves nothing.
+
+        Args:
+            sha256: As `finish` returned it.
+
+        Raises:
+            SpoolError: A UID is not one, and would name a folder.
         """
         for name, uid in (("Study", study_uid), ("Series", series_uid), ("SOP", sop_uid)):
             if not is_valid_uid(uid):
                 raise SpoolError(
                     file.name, f"its {name} Instance UID is not a UID", "mend the sender"
                 )
-        return Plan(file, f"studies/{study_uid}/{series_uid}/{sop_uid}.dcm", checked_sha256(file))
+        return Plan(file, f"studies/{study_uid}/{series_uid}/{sop_uid}.dcm", sha256)
 
     def place(self, plan: Plan, *, keep_aside: bool = False) -> Path:
         """Move a planned file to its place; harmless when repeated; loses no content.

@@ -133,8 +133,7 @@ class WritingFolder:
         """Move whole files of a folder to the inbox, remove the others, and the folder."""
         kept = removed = 0
         for file in folder.iterdir():
-            if (size := whole_size(file)) is not None:
-                _cut(file, size)
+            if whole_size(file) is not None:
                 file.rename(self._inbox / f"{file.stem}.dcm")
                 kept += 1
             else:
@@ -187,15 +186,6 @@ class WritingFolder:
                 return os.getpid(), folder, fd
             if fd is not None:
                 os.close(fd)
-
-
-def _cut(file: Path, size: int) -> None:
-    """Cut a file of the reserve to its image, which it is longer than after a power loss."""
-    if file.stat().st_size == size:
-        return
-    with file.open("r+b") as stream:
-        stream.truncate(size)
-        os.fsync(stream.fileno())
 
 
 def lock_folder(folder: Path) -> int | None:

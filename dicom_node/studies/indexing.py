@@ -142,6 +142,8 @@ class Indexer:
             _log.info("instances_received", study_uid=study_uid, peer=sender, number=number)
 
     def _read(self, file: Path) -> _Read:
+        received_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        sha256 = self._spool.finish(file)  # which changes the file's time when it cuts it
         header = dcmread(file, stop_before_pixels=True)
         meta = header.file_meta
         facts = facts_of(
@@ -150,6 +152,10 @@ class Indexer:
             sender=str(meta.get("SourceApplicationEntityTitle", "")).strip(),
         )
         plan = self._spool.plan(
-            file, facts.study_instance_uid, facts.series_instance_uid, facts.sop_instance_uid
+            file,
+            sha256,
+            facts.study_instance_uid,
+            facts.series_instance_uid,
+            facts.sop_instance_uid,
         )
-        return _Read(facts, plan, datetime.fromtimestamp(file.stat().st_mtime, UTC))
+        return _Read(facts, plan, received_at)

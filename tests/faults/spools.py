@@ -7,14 +7,15 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from dicom_node.store.seal import is_begun, is_whole
+from dicom_node.store.seal import is_begun, whole_size
 
 
 def kept(spool: Path) -> dict[str, Path]:
     """Return the files in a spool's inbox by SOP Instance UID; each is whole."""
     found = {}
     for file in (spool / "inbox").iterdir():
-        assert is_whole(file), f"{file.name} is not whole"
+        # of the reserve, it is cut when it is indexed
+        assert whole_size(file) is not None, f"{file.name} is not whole"
         found[str(dcmread(file, stop_before_pixels=True).SOPInstanceUID)] = file
     return found
 

@@ -16,7 +16,7 @@ from dicom_node.errors import SpoolError
 from dicom_node.store import writing as writing_module
 from dicom_node.store.files import start_write_back
 from dicom_node.store.seal import dataset_sha256, is_whole, read_seal
-from dicom_node.store.spool import Spool
+from dicom_node.store.spool import Plan, Spool
 
 HEAD = b"\0" * 128 + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00\x04\x00\x00\x00META"
 STUDY, SERIES, SOP = "1.2.3", "1.2.3.4", "1.2.3.4.5"
@@ -76,9 +76,9 @@ def test_a_file_that_changed_in_the_inbox_is_not_filed(spool: Spool) -> None:
     data = file.read_bytes()
     file.write_bytes(data[:-1] + b"?")
     with pytest.raises(SpoolError, match="not those that came"):
-        spool.plan(file, STUDY, SERIES, SOP)
+        spool.finish(file)
     file.write_bytes(data)
-    assert spool.plan(file, STUDY, SERIES, SOP).sha256 == hashlib.sha256(b"data set").hexdigest()
+    assert spool.finish(file) == hashlib.sha256(b"data set").hexdigest()
 
 
 def test_a_file_without_a_seal_is_hashed_from_its_data_set(tmp_path: Path) -> None:
@@ -236,8 +236,12 @@ def test_the_oldest_waits_first(spool: Spool) -> None:
     assert spool.waiting() == files[::-1]
 
 
+def planned(spool: Spool, file: Path) -> Plan:
+    return spool.plan(file, spool.finish(file), STUDY, SERIES, SOP)
+
+
 def plan_and_place(spool: Spool, file: Path, *, keep_aside: bool = False) -> Path:
-    return spool.place(spool.plan(file, STUDY, SERIES, SOP), keep_aside=keep_aside)
+    return spool.place(planned(spool, file), keep_aside=keep_aside)
 
 
 def test_a_file_is_filed_under_its_uids(spool: Spool) -> None:
@@ -249,7 +253,7 @@ def test_a_file_is_filed_under_its_uids(spool: Spool) -> None:
 
 
 def test_filing_again_after_a_crash_is_harmless(spool: Spool) -> None:
-    plan = spool.plan(received(spool), STUDY, SERIES, SOP)
+    plan = planned(spool, received(spool))
     assert spool.place(plan) == spool.place(plan)
     assert is_whole(spool.root / plan.path)
 
@@ -290,7 +294,7 @@ def test_a_uid_that_would_name_another_folder_is_refused(
     uids = [STUDY, SERIES, SOP]
     uids[place] = uid
     with pytest.raises(SpoolError, match="is not a UID"):
-        spool.plan(received(spool), *uids)
+        spool.plan(received(spool), "00", *uids)
 
 
 def test_a_file_set_aside_is_no_longer_waiting(spool: Spool) -> None:

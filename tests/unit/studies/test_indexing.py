@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from dicom_node.model.own_output import OWN_MODEL_NAME
 from dicom_node.model.states import StudyState
 from dicom_node.store import index
 from dicom_node.store.database import Database
-from dicom_node.store.seal import dataset_sha256
+from dicom_node.store.reserve import ROOM
+from dicom_node.store.seal import PREAMBLE, dataset_sha256, dataset_start, is_whole
 from dicom_node.store.spool import Spool
 from dicom_node.store.tables import AuditEvent, Instance, Study
 from dicom_node.studies import indexing
@@ -115,6 +117,7 @@ def killed_before(
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
+        (Spool, "finish"),
         (Spool, "plan"),
         (index, "add_instance"),
         (indexing.audit, "record"),
@@ -341,3 +344,27 @@ def test_a_stream_without_end_is_indexed_as_it_comes(
         indexed.append(indexer.index_when_quiet())
         now += 1
     assert indexed == [0, 0, 0, 4, 0, 0, 0, 4]
+
+
+def test_an_image_of_the_reserve_is_cut_and_keeps_the_time_when_it_came(
+    database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    spool.keep_reserve(ROOM)
+    whole = put_into_inbox(spool, radiograph())
+    encoded = whole.read_bytes()
+    whole.unlink()
+    start = dataset_start(encoded[:144])
+    incoming = spool.incoming(encoded[:start])
+    incoming.write(encoded[start:])
+    incoming.keep()
+    incoming.move()
+    (file,) = spool.waiting()
+    assert file.stat().st_size == ROOM > len(encoded)
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    Indexer(database, spool, clock).index_waiting()
+    (row,) = instances(database)
+    placed = spool.root / row.path
+    assert is_whole(placed)
+    assert placed.read_bytes()[PREAMBLE:] == encoded[PREAMBLE:]
+    assert row.received_at == datetime.fromtimestamp(1_000_000_000, UTC)
+    spool.close()
