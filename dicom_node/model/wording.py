@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from dicom_node.model.conditions import Conditions, Range, Test
@@ -26,6 +27,13 @@ def digits(value: float, sign: str) -> str:
     if 99.9 < value < 100:
         return "more than 99.9"
     return f"{value:.1f}".removesuffix(".0")
+
+
+def with_uncertainty(value: float, uncertainty: float) -> str:
+    """Both to the last place that the uncertainty leaves: "64.0 ± 5.1", "119 ± 8"."""
+    small = 0 < uncertainty < 10 and abs(value) < 100
+    places = max(0, 1 - math.floor(math.log10(uncertainty))) if small else 0
+    return f"{value:.{places}f} ± {uncertainty:.{places}f}"
 
 
 def in_words(when: Conditions) -> str:

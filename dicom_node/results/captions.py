@@ -16,6 +16,7 @@ from dicom_node.model.findings import (
     Side,
     Subject,
 )
+from dicom_node.model.wording import with_uncertainty
 from dicom_node.results.drawing import DIM, TEXT, WARNING, Colour
 from dicom_node.results.groups import by_subject, is_uncertain
 from dicom_node.results.origin import DEMONSTRATION, RESEARCH_ONLY
@@ -185,8 +186,7 @@ def _number(item: Measurement) -> str:
     unit = {"[hnsf'U]": "HU", "%": "%", "mg/cm3": "mg/cm³"}.get(item.unit.value, item.unit.meaning)
     if item.uncertainty is None:
         return f"{_short(item.value)} {unit}"
-    spread = f"{item.uncertainty:.0f}" if abs(item.value) >= 100 else _short(item.uncertainty)
-    return f"{_short(item.value)} ± {spread} {unit}"
+    return f"{with_uncertainty(item.value, item.uncertainty)} {unit}"
 
 
 def _range(item: Measurement) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dicom_node.model.wording import unit_sign
+from dicom_node.model.wording import unit_sign, with_uncertainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,8 @@ def _classification(subject: str, data: Mapping[str, Any]) -> FindingLine:
 
 def _measurement(subject: str, data: Mapping[str, Any]) -> FindingLine:
     unit = unit_sign(str(data["unit"]["value"]))
-    answer = f"{data['value']:.4g}"
-    if data.get("uncertainty") is not None:
-        answer += f" ± {data['uncertainty']:.2g}"
+    value, uncertainty = data["value"], data.get("uncertainty")
+    answer = f"{value:.4g}" if uncertainty is None else with_uncertainty(value, uncertainty)
     return FindingLine(
         subject,
         str(data["concept"]["meaning"]),

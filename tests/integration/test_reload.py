@@ -15,6 +15,7 @@ from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation, Verific
 from sqlalchemy import select
 
 from dicom_node.demo.ports import free_port
+from dicom_node.requestor import keep_answers
 from dicom_node.store import configurations
 from dicom_node.store.tables import AuditEvent
 from tests.factories import radiograph
@@ -41,7 +42,10 @@ def call(node: Node, title: str) -> Association:
     ae = AE(title)
     ae.add_requested_context(Verification)
     ae.add_requested_context(DigitalXRayImageStorageForPresentation)
-    return ae.associate("127.0.0.1", node.port, ae_title="AINODE")
+    association = ae.associate("127.0.0.1", node.port, ae_title="AINODE")
+    if association.is_established:
+        keep_answers(association)
+    return association
 
 
 def gets_in(node: Node, title: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.model.wording import unit_sign
+from dicom_node.model.wording import unit_sign, with_uncertainty
 
 
 @pytest.mark.parametrize(
@@ -12,3 +12,20 @@ from dicom_node.model.wording import unit_sign
 )
 def test_a_unit_is_written_as_a_reader_knows_it(code: str, sign: str) -> None:
     assert unit_sign(code) == sign
+
+
+@pytest.mark.parametrize(
+    ("value", "uncertainty", "text"),
+    [
+        (64.02, 5.07, "64.0 ± 5.1"),
+        (118.9, 8.2, "119 ± 8"),
+        (58, 12.3, "58 ± 12"),
+        (0.6204, 0.0312, "0.620 ± 0.031"),
+        (-4.5, 9.96, "-4.5 ± 10.0"),
+        (7, 0, "7 ± 0"),
+    ],
+)
+def test_a_number_has_no_more_places_than_its_uncertainty_leaves(
+    value: float, uncertainty: float, text: str
+) -> None:
+    assert with_uncertainty(value, uncertainty) == text
