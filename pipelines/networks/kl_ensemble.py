@@ -2,12 +2,14 @@
 
 Source: Pi et al., Sci Rep 2023;13:22887, doi 10.1038/s41598-023-50210-4: each network looks at
 the joint at the size that suits it best, at the image and at its mirror image, and the networks
-vote hard, soft, or by a mix of both.
+vote hard, soft, or by a mix of both. Looking at more than one framing of the joint is ours: a joint
+that is framed a little otherwise, as by a finder in a film, should get the same answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import torch
@@ -33,6 +35,38 @@ NETWORKS: Final[Mapping[str, Callable[[int], nn.Module]]] = {
 """Networks that a member may name: a function of the number of classes, input [N, 3, h, w]."""
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at the joint.
+
+    Attributes:
+        down: How far below the image's centre its own lies, in sides of the image.
+        side: Of its square, in sides of the image; what lies outside repeats the border.
+        mirrored: Left and right are exchanged.
+    """
+
+    down: float = 0.0
+    side: float = 1.0
+    mirrored: bool = False
+
+    def of(self, image: Tensor, size: int) -> Tensor:
+        """[N, 1, H, W] to [N, 1, size, size]."""
+        if (self.down, self.side) != (0, 1):
+            frame = image.new_tensor([[self.side, 0, 0], [0, self.side, 2 * self.down]])
+            grid = F.affine_grid(
+                frame.expand(len(image), 2, 3), [len(image), 1, size, size], align_corners=False
+            )
+            image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+        elif image.shape[-2:] != (size, size):
+            image = F.interpolate(
+                image, (size, size), mode="bilinear", antialias=True, align_corners=False
+            )
+        return image.flip(-1) if self.mirrored else image
+
+
+PLAIN_AND_MIRRORED: Final = (View(), View(mirrored=True))
+
+
 class Member(nn.Module):
     """One network and the image size at which it was trained."""
 
@@ -43,17 +77,9 @@ class Member(nn.Module):
         self.image_size = image_size
         self.network = NETWORKS[network](classes)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, view: View = PLAIN_AND_MIRRORED[0]) -> Tensor:
         """[N, 1, H, W] of any contrast to [N, classes] logits."""
-        if image.shape[-2:] != (self.image_size, self.image_size):
-            image = F.interpolate(
-                image,
-                (self.image_size, self.image_size),
-                mode="bilinear",
-                antialias=True,
-                align_corners=False,
-            )
-        logits: Tensor = self.network(standardised(image))
+        logits: Tensor = self.network(standardised(view.of(image, self.image_size)))
         return logits
 
 
@@ -64,7 +90,9 @@ class KLEnsemble(nn.Module):
         members: Each `{network: name, image_size: pixels}`.
         vote: soft: mean probability; hard: share of the votes, ties broken by the mean
             probability; mix: the mean of both.
-        mirrored: Each member looks at the image and at its mirror image.
+        views: Each `{down: , side: , mirrored: }`, as `View` has them: each member looks at all of
+            them, and means its logits. The first is what Grad-CAM explains. Absent: at the image
+            and at its mirror image.
     """
 
     def __init__(
@@ -72,7 +100,7 @@ class KLEnsemble(nn.Module):
         members: Sequence[Mapping[str, Any]],
         classes: int = 5,
         vote: Vote = "soft",
-        mirrored: bool = True,
+        views: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if vote not in ("soft", "hard", "mix"):
@@ -81,20 +109,21 @@ class KLEnsemble(nn.Module):
             Member(str(m["network"]), int(m["image_size"]), classes) for m in members
         )
         self.vote = vote
-        self.mirrored = mirrored
+        self.views = PLAIN_AND_MIRRORED if views is None else tuple(View(**v) for v in views)
+        if not self.views:
+            raise ValueError("views is empty; it needs one at least")
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.log(voted(self.member_logits(image), self.vote).clamp_min(1e-8))
 
     def member_logits(self, image: Tensor) -> Tensor:
-        """Return each member's logits, the mirror image's averaged in: [members, N, classes]."""
-        logits = [member(image) for member in self.members]
-        if self.mirrored:
-            mirror = image.flip(-1)
-            logits = [
-                (own + member(mirror)) / 2 for own, member in zip(logits, self.members, strict=True)
+        """Return each member's logits, the mean of its views: [members, N, classes]."""
+        return torch.stack(
+            [
+                torch.stack([member(image, view) for view in self.views]).mean(0)
+                for member in self.members
             ]
-        return torch.stack(logits)
+        )
 
 
 def voted(logits: Tensor, vote: Vote) -> Tensor:

@@ -16,7 +16,7 @@ class KneeKL(KLEnsemble):
         self,
         members: Sequence[Mapping[str, Any]],
         vote: Vote = "soft",
-        mirrored: bool = True,
+        views: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(members, classes=5, vote=vote, mirrored=mirrored)
+        super().__init__(members, classes=5, vote=vote, views=views)
         self.finder = KneeFinder()

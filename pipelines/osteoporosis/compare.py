@@ -25,7 +25,7 @@ from pipelines.osteoporosis.data import Joints, load_joints, read_joints, save_j
 from pipelines.osteoporosis.figures import figures_of, matched_auc
 from pipelines.transforms.calibration import softmax
 
-_FINDER = WEIGHTS / "knee_kl_ensemble" / "0.1.0.safetensors"
+_FINDER = WEIGHTS / "knee_kl_ensemble" / "0.2.0.safetensors"
 
 
 def main(arguments: list[str] | None = None) -> int:

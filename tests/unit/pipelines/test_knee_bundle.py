@@ -12,6 +12,7 @@ from dicom_node.inference.bundles import BUILT_IN, load_bundle
 from dicom_node.inference.parts import build_parts
 from dicom_node.model.findings import Side
 from pipelines.knee_kl_ensemble.phantoms import SEEDS, phantom_crop
+from pipelines.networks.kl_ensemble import KLEnsemble, View
 from pipelines.phantoms.hip import hip_radiograph
 from pipelines.phantoms.knee import knee_radiograph
 from pipelines.phantoms.no_hip import no_hip
@@ -41,6 +42,12 @@ def test_the_weights_are_those_of_the_manifest() -> None:
 def test_the_labels_are_the_five_grades_in_order() -> None:
     (output,) = load_bundle(BUILT_IN / NAME).spec.outputs
     assert [label.code.value for label in output.labels] == [f"kl-{k}" for k in range(5)]
+
+
+def test_what_the_heatmap_explains_is_the_joint_as_it_was_framed() -> None:
+    network = build_parts(load_bundle(BUILT_IN / NAME), torch.device("cpu")).network
+    assert isinstance(network, KLEnsemble)
+    assert network.views[0] == View()
 
 
 @pytest.mark.parametrize(("grade", "side"), [(0, "R"), (0, "L"), (4, "R"), (4, "L")])

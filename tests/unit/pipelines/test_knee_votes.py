@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.networks.efficientnet_lite import EfficientNetLite, imagenet, load_in_order
-from pipelines.networks.kl_ensemble import KLEnsemble, Member, voted
+from pipelines.networks.kl_ensemble import KLEnsemble, Member, View, voted
 from pipelines.networks.knee_kl import KneeKL
 
 torch.set_num_threads(1)
@@ -49,7 +49,7 @@ def test_each_member_sees_the_image_at_its_own_size() -> None:
             return torch.zeros(len(image), 5)
 
     members = [{"network": "efficientnet_lite0", "image_size": n} for n in (64, 96)]
-    ensemble = KLEnsemble(members, mirrored=False).eval()
+    ensemble = KLEnsemble(members, views=[{}]).eval()
     for member in ensemble.members:
         member.network = Spy()
     ensemble(torch.rand(1, 1, 80, 80))
@@ -62,6 +62,39 @@ def test_an_image_and_its_mirror_image_get_the_same_answer() -> None:
     image = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(ensemble(image), ensemble(image.flip(-1)), atol=1e-5)
+
+
+def test_a_view_frames_a_part_of_the_image_and_may_be_mirrored() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(2, 1, 80, 80)
+    lower = View(down=0.25, side=0.5).of(image, 40)
+    assert torch.allclose(lower, image[:, :, 40:, 20:60], atol=1e-5)
+    assert torch.allclose(View(mirrored=True).of(image, 80), image.flip(-1))
+    assert View().of(image, 80) is image
+
+
+def test_what_lies_outside_of_the_image_repeats_its_border() -> None:
+    image = torch.zeros(1, 1, 40, 40)
+    image[:, :, -1] = 1
+    wider = View(down=0.5, side=1.0).of(image, 40)
+    assert torch.all(wider[:, :, 20:] == 1)
+
+
+def test_a_member_s_answer_is_the_mean_of_its_views() -> None:
+    torch.manual_seed(0)
+    views = [{}, {"down": -0.1, "side": 0.8}, {"side": 1.2, "mirrored": True}]
+    members = [{"network": "efficientnet_lite0", "image_size": 64}]
+    ensemble = KLEnsemble(members, views=views).eval()
+    image = torch.rand(2, 1, 80, 80)
+    with torch.inference_mode():
+        alone = torch.stack([ensemble.members[0](image, View(**view)) for view in views])
+        assert torch.allclose(ensemble.member_logits(image)[0], alone.mean(0), atol=1e-6)
+    assert float(alone.std(0).max()) > 0
+
+
+def test_an_ensemble_without_a_view_is_refused() -> None:
+    with pytest.raises(ValueError, match="views is empty"):
+        KLEnsemble([{"network": "efficientnet_lite0", "image_size": 64}], views=[])
 
 
 def test_exposure_changes_nothing() -> None:
