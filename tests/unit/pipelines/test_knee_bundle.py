@@ -10,6 +10,7 @@ import torch
 
 from dicom_node.inference.bundles import BUILT_IN, load_bundle
 from dicom_node.inference.parts import build_parts
+from dicom_node.inference.saliency import Explainer
 from dicom_node.model.findings import Side
 from pipelines.knee_kl_ensemble.phantoms import SEEDS, phantom_crop
 from pipelines.networks.kl_ensemble import KLEnsemble, View
@@ -17,6 +18,7 @@ from pipelines.phantoms.hip import hip_radiograph
 from pipelines.phantoms.knee import knee_radiograph
 from pipelines.phantoms.no_hip import no_hip
 from pipelines.transforms.knee_search import find_joints
+from tests.benchmarks.knee_heatmaps import randomised, share_in_band
 from tests.unit.pipelines.radiograph_cases import (
     answers,
     check_weights,
@@ -94,6 +96,21 @@ def test_the_heatmap_is_on_the_source_grid_and_inside_the_joint_s_box() -> None:
     top, left = (round(n - 0.6 * size) for n in (row, column))
     inside = values[max(0, top) : round(top + 1.2 * size), max(0, left) : round(left + 1.2 * size)]
     assert np.nansum(inside) > 0.99 * np.nansum(values)
+
+
+def test_the_heatmap_looks_at_the_joint_and_comes_from_what_was_learned() -> None:
+    bundle = load_bundle(BUILT_IN / NAME)
+    learned, random = (build_parts(bundle, torch.device("cpu")).network for _ in range(2))
+    randomised(random)
+    assert bundle.spec.saliency is not None
+    made = knee_radiograph(98, 3)
+    pixels = phantom_crop(made, made.joints[0], 224)
+    image = torch.from_numpy(pixels)[None, None].float() / 255
+    heat, other = (
+        Explainer(one, bundle.spec.saliency.layer)(image, 3) for one in (learned, random)
+    )
+    assert share_in_band(heat) > 0.6
+    assert np.corrcoef(heat.ravel(), other.ravel())[0, 1] < 0.5
 
 
 @pytest.mark.parametrize("both", [False, True])
