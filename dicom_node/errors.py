@@ -37,6 +37,10 @@ class SpoolError(StoreError):
     """A file could not be written to or found in the spool."""
 
 
+class NotCutError(SpoolError):
+    """The disk refused to cut an inbox file to its image; the file is as it was."""
+
+
 class RefusedInstanceError(NodeError):
     """A received data set cannot be filed; `status` is the C-STORE status that says so.
 

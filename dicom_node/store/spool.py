@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.errors import SpoolError
+from dicom_node.errors import NotCutError, SpoolError
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.store.collected import Collected
 from dicom_node.store.doorbell import Doorbell
@@ -120,14 +120,18 @@ class Spool:
             SHA-256 of the encoded data set, in hexadecimal.
 
         Raises:
-            SpoolError: The file has changed, or cannot be cut.
+            SpoolError: The file has changed.
+            NotCutError: The disk refused; the file is to be looked at again.
         """
         sha256, size = checked(file)
-        try:
-            if size < file.stat().st_size:
+        if size < file.stat().st_size:
+            try:
                 os.truncate(file, size)
-        except OSError as error:
-            raise refused(file, error) from error
+            except OSError as error:
+                why = error.strerror or "the disk refused"
+                raise NotCutError(
+                    file.name, why, "check the disk's space, rights and health"
+                ) from error
         return sha256
 
     def plan(self, file: Path, sha256: str, study_uid: str, series_uid: str, sop_uid: str) -> Plan:

@@ -14,7 +14,7 @@ import structlog
 from pydicom import dcmread
 
 from dicom_node.clock import Clock
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, NotCutError
 from dicom_node.model.instances import InstanceFacts, facts_of
 from dicom_node.store import audit, index
 from dicom_node.store.database import Database
@@ -98,6 +98,9 @@ class Indexer:
         for file in files:
             try:
                 good.append(self._read(file))
+            except NotCutError as error:
+                # it stays where it is, and is looked at again
+                _log.error("image_not_cut", file=error.what, why=error.why, fix=error.fix)
             except Exception as error:  # noqa: BLE001 - one bad file must not hold up the rest
                 # the text of a parser's exception may hold patient data: its type does not
                 why = error.why if isinstance(error, NodeError) else type(error).__name__

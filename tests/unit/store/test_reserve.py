@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_node.errors import SpoolError
+from dicom_node.errors import NotCutError, SpoolError
 from dicom_node.store import reserve as reserve_module
 from dicom_node.store.collected import Collected
 from dicom_node.store.incoming import Incoming
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_cut_stays_in_the_inbox(
     (file,) = spool.waiting()
     with monkeypatch.context() as broken:
         broken.setattr(os, "truncate", fails(errno.EIO))
-        with pytest.raises(SpoolError, match="Input/output error"):
+        with pytest.raises(NotCutError, match="Input/output error"):
             spool.finish(file)
     spool.finish(file)
     assert is_whole(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -346,9 +347,8 @@ def test_a_stream_without_end_is_indexed_as_it_comes(
     assert indexed == [0, 0, 0, 4, 0, 0, 0, 4]
 
 
-def test_an_image_of_the_reserve_is_cut_and_keeps_the_time_when_it_came(
-    database: Database, spool: Spool, clock: ManualClock
-) -> None:
+def of_the_reserve(spool: Spool) -> bytes:
+    """Let an image come as it does into a file of the reserve; returns its bytes."""
     spool.keep_reserve(ROOM)
     whole = put_into_inbox(spool, radiograph())
     encoded = whole.read_bytes()
@@ -358,6 +358,13 @@ def test_an_image_of_the_reserve_is_cut_and_keeps_the_time_when_it_came(
     incoming.write(encoded[start:])
     incoming.keep()
     incoming.move()
+    return encoded
+
+
+def test_an_image_of_the_reserve_is_cut_and_keeps_the_time_when_it_came(
+    database: Database, spool: Spool, clock: ManualClock
+) -> None:
+    encoded = of_the_reserve(spool)
     (file,) = spool.waiting()
     assert file.stat().st_size == ROOM > len(encoded)
     os.utime(file, (1_000_000_000, 1_000_000_000))
@@ -367,4 +374,25 @@ def test_an_image_of_the_reserve_is_cut_and_keeps_the_time_when_it_came(
     assert is_whole(placed)
     assert placed.read_bytes()[PREAMBLE:] == encoded[PREAMBLE:]
     assert row.received_at == datetime.fromtimestamp(1_000_000_000, UTC)
+    spool.close()
+
+
+def test_what_the_disk_does_not_cut_waits_and_the_others_are_indexed(
+    database: Database, spool: Spool, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_the_reserve(spool)
+    put_into_inbox(spool, radiograph())
+
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr(os, "truncate", refuses)
+        Indexer(database, spool, clock).index_waiting()
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["image_not_cut"]
+    assert len(instances(database)) == len(spool.waiting()) == 1
+    assert stored(spool, "aside") == []
+    Indexer(database, spool, clock).index_waiting()
+    assert len(instances(database)) == 2
+    assert spool.waiting() == []
     spool.close()
