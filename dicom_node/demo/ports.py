@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
+from typing import Final
+
+_FIRST, _LAST = 20_000, 32_000
+"""Below those that the system gives to outgoing connections, and to a server that asks for any
+port (from 32768 on): nobody takes one of these by chance between now and its use."""
+_TRIES: Final = 1000
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now.
+
+    Raises:
+        OSError: None was found.
+    """
+    chance = random.SystemRandom()
+    for _ in range(_TRIES):
+        port = chance.randrange(_FIRST, _LAST)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no port from {_FIRST} to {_LAST} is free on the loopback interface")
