@@ -165,11 +165,13 @@ def serve_role(config_file: Path, role: str, others: Mapping[str, RunRole] | Non
 
 def _receiver(live: Live, database: Database) -> None:
     from dicom_node.receive import Receiver
+    from dicom_node.receive.server import leave_values_alone
     from dicom_node.serve.commitment import CommitmentBook
     from dicom_node.serve.events import AuditSink, counting
     from dicom_node.serve.receiving import receiver_settings
 
     config = live.config
+    leave_values_alone()
     sink = AuditSink(database)
     receiver = Receiver(
         receiver_settings(config),

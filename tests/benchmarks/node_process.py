@@ -13,6 +13,7 @@ from dicom_node.clock import SystemClock
 from dicom_node.config.schema import ReceiveSection
 from dicom_node.logs import set_up_logging
 from dicom_node.receive import Receiver, ReceiverSettings
+from dicom_node.receive.server import leave_values_alone
 from dicom_node.store.spool import Spool
 
 
@@ -27,6 +28,7 @@ def receive(port: int, folder: Path) -> None:
     """Receive until SIGTERM."""
     stop = _until_terminated()
     set_up_logging("receiver", json=True)
+    leave_values_alone()
     settings = ReceiverSettings(
         ae_titles=("BENCH",),
         promiscuous=True,

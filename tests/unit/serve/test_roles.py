@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydicom.config
 import pytest
 from structlog.testing import capture_logs
 
@@ -26,7 +27,9 @@ NO_ROUTES: dict[str, Any] = {"routes": []}
 
 @pytest.fixture(autouse=True)
 def quiet_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the logging nor the signals of the test process are changed."""
+    """Neither the logging, the signals nor pydicom of the test process are changed."""
+    checks = pydicom.config.settings.reading_validation_mode
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", checks)
     monkeypatch.setattr(roles, "set_up_logging", lambda _: None)
     monkeypatch.setattr(roles, "stop_with_parent", lambda _: None)
     monkeypatch.setattr(roles, "on_hangup", lambda _: None)
@@ -152,3 +155,4 @@ def test_a_receiver_whose_port_is_taken_says_so(tmp_path: Path, database: Databa
         first.join(60)
     assert not first.is_alive()
     assert holders(config.node.data_dir) == {}
+    assert pydicom.config.settings.reading_validation_mode == pydicom.config.IGNORE
