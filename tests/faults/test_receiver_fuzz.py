@@ -6,6 +6,7 @@ Some thousand inputs; 100,000 by `--long`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import time
@@ -138,7 +139,12 @@ class Victim:
             contextlib.suppress(ConnectionError),
         ):
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            try:
+                connection.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                # it has reset the connection already
+                if error.errno != errno.ENOTCONN:
+                    raise
             while connection.recv(65536):
                 pass
         for file in (self.spool / "inbox").iterdir():
