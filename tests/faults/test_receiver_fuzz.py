@@ -145,8 +145,9 @@ class Victim:
                 # it has reset the connection already
                 if error.errno != errno.ENOTCONN:
                     raise
-            while connection.recv(65536):
-                pass
+            else:
+                while connection.recv(65536):
+                    pass
         for file in (self.spool / "inbox").iterdir():
             file.unlink()
 
