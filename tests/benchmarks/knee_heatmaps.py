@@ -12,9 +12,7 @@ would show edges of the image, not what was learned.
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -26,7 +24,7 @@ from torch import nn
 from dicom_node.inference.bundles import BUILT_IN, load_bundle
 from dicom_node.inference.parts import build_parts
 from dicom_node.inference.saliency import Explainer
-from pipelines.knee_kl_ensemble.data import read_knees
+from tests.benchmarks.knee_crops import asked_crops
 
 Map = npt.NDArray[np.float32]
 
@@ -65,13 +63,7 @@ def _share(heat: Map, inside: npt.NDArray[np.bool_]) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--images", type=int, default=200, help="at most so many, evenly taken")
-    options = parser.parse_args()
+    knees = asked_crops(__doc__)
     bundle = load_bundle(BUILT_IN / PIPELINE)
     learned, random = (build_parts(bundle, torch.device("cpu")).network for _ in range(2))
     randomised(random)
@@ -79,7 +71,6 @@ def main() -> int:
     if saliency is None:
         raise SystemExit(f"{PIPELINE} has no saliency")
     explainer, random_explainer = (Explainer(one, saliency.layer) for one in (learned, random))
-    knees = read_knees(options.data, options.split, limit=options.images)
     rows: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for pixels in knees.images:
         image = torch.from_numpy(pixels)[None, None].float() / 255

@@ -13,7 +13,6 @@ where the crop's two most probable grades are within a tenth of each other, the 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,10 +31,11 @@ from dicom_node.inference.local import LocalExecutor
 from dicom_node.inference.parts import build_parts
 from dicom_node.model.findings import Classification, Side
 from dicom_node.model.instances import facts_of
-from pipelines.knee_kl_ensemble.data import Crops, Knees, read_knees
+from pipelines.knee_kl_ensemble.data import Crops, Knees
 from pipelines.knee_kl_ensemble.evaluate import predictions
 from pipelines.phantoms.outlines import stamp
 from pipelines.transforms.knee_search import CROP_MM
+from tests.benchmarks.knee_crops import asked_crops
 from tests.factories import radiograph
 
 Array = npt.NDArray[np.float32]
@@ -173,15 +173,9 @@ def _stored(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--images", type=int, default=200, help="at most so many, evenly taken")
-    options = parser.parse_args()
+    asked = asked_crops(__doc__)
     torch.set_num_threads(1)
-    knees = with_bright_bone(read_knees(options.data, options.split, limit=options.images))
+    knees = with_bright_bone(asked)
     probabilities = of_files(knees)
     order = np.argsort(-probabilities, axis=1)
     best = np.take_along_axis(probabilities, order[:, :2], 1)
