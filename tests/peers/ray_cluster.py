@@ -20,8 +20,7 @@ _STORE: Final = 80 * 2**20
 class RayCluster:
     """Nodes are raylets of one machine, each with a store of its own (`ray.cluster_utils`)."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._port = free_port()
         self._client_port = free_port()
         self._cluster: Any = None
@@ -39,8 +38,6 @@ class RayCluster:
                 "num_cpus": 0,
                 "include_dashboard": False,
                 "object_store_memory": _STORE,
-                # short: Unix sockets lie in it, whose names may have 107 characters
-                "temp_dir": str(self._folder),
             },
         )
 
@@ -89,9 +86,13 @@ def ray_cluster() -> Iterator[RayCluster]:
     """Start a head; it and all nodes are gone at the end."""
     before = dict(os.environ)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # short: Unix sockets lie in it, whose names may have 107 characters
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    # not only a node's argument: Ray notes its latest cluster's address in the default folder,
+    # which a fresh machine lacks and where a cluster that somebody works with may stand
+    os.environ["RAY_TMPDIR"] = str(folder)
     try:
-        cluster = RayCluster(folder)
+        cluster = RayCluster()
         os.environ.update(cluster.environment)
         try:
             yield cluster
