@@ -42,6 +42,10 @@ Array = npt.NDArray[np.float32]
 
 PIPELINE: Final = "knee_kl_ensemble"
 _MAGNIFIED: Final = 2
+_ABOVE: Final = 0.6
+_ASIDE: Final = 0.2
+_FRAME: Final = 0.06
+"""Of the crop's side: how far a film goes on above and beside it, and the dark frame around."""
 _FULL: Final = 4095
 
 
@@ -99,6 +103,13 @@ def both_knees(knees: Knees, number: int) -> Film:
     )
 
 
+def joint_in_film(crop_side: int) -> tuple[float, float, float]:
+    """Row and column of the crop's centre in `full_frame`, and its side there, in pixels."""
+    side = crop_side * _MAGNIFIED
+    before_row, before_column = ((round(n * side) + round(_FRAME * side)) for n in (_ABOVE, _ASIDE))
+    return before_row + side / 2, before_column + side / 2, float(side)
+
+
 WAYS: Final[Mapping[str, Callable[[Knees, int], Film]]] = {
     "crop, MONOCHROME2": whole_crop,
     "crop, MONOCHROME1": inverted_crop,
@@ -152,7 +163,7 @@ def _leg(crop: npt.NDArray[np.uint8], seed: int) -> Array:
     rng = np.random.default_rng(seed)
     joint = zoom(crop.astype(np.float32) / 255, _MAGNIFIED, order=1)
     size = joint.shape[0]
-    up, aside = round(0.6 * size), round(0.2 * size)
+    up, aside = round(_ABOVE * size), round(_ASIDE * size)
     leg = np.pad(joint, ((up, up), (aside, aside)), mode="edge")
     # what is continued has no more detail than a soft shadow
     soft = gaussian_filter(leg, (size / 40, size / 60))
@@ -164,7 +175,7 @@ def _leg(crop: npt.NDArray[np.uint8], seed: int) -> Array:
     columns = np.abs(np.linspace(-1, 1, leg.shape[1]))
     fade = np.clip((1 - columns) / (1 - size / leg.shape[1]), 0, 1).astype(np.float32)
     noisy = leg * fade + rng.normal(0, 0.006, leg.shape).astype(np.float32)
-    frame = round(0.06 * size)
+    frame = round(_FRAME * size)
     return np.pad(np.clip(noisy, 0, 1), frame).astype(np.float32)
 
 
