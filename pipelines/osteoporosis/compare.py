@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from dicom_node.inference.bundles import BUILT_IN, WEIGHTS, load_bundle
+from dicom_node.inference.bundles import BUILT_IN, load_bundle
 from dicom_node.inference.parts import build_untrained
 from dicom_node.training.entries import settings_of
 from pipelines.osteoporosis.controls import controls
@@ -24,8 +24,6 @@ from pipelines.osteoporosis.crossval import cross_validated
 from pipelines.osteoporosis.data import Joints, load_joints, read_joints, save_joints, with_finder
 from pipelines.osteoporosis.figures import figures_of, matched_auc
 from pipelines.transforms.calibration import softmax
-
-_FINDER = WEIGHTS / "knee_kl_ensemble" / "0.2.0.safetensors"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="folder with NETWORK.safetensors: features")
-    parser.add_argument("--finder", type=Path, default=_FINDER, help="weights with a joint finder")
+    shipped = load_bundle(BUILT_IN / "knee_kl_ensemble").weights
+    parser.add_argument("--finder", type=Path, default=shipped, help="weights with a joint finder")
     parser.add_argument("--only", action="append", default=[], help="name of a row of the table")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--threads", type=int, default=1)
