@@ -91,19 +91,28 @@ class Leadership:
             thread.join()
 
     def close(self) -> None:
-        """Leave it to another."""
+        """Leave it to another, who can take it as soon as this returns."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        try:
+            # the server would notice the connection's end too, but a moment later
+            connection.execute(text(f"SELECT pg_advisory_unlock({LEADER_LOCK})"))
+        except SQLAlchemyError as error:
+            _log.warning("database_away", **error_facts(error))
+        finally:
             _end(connection)
 
     def _holds(self) -> bool:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return False
         try:
-            self._connection.scalar(text("SELECT 1"))
+            connection.scalar(text("SELECT 1"))
         except SQLAlchemyError as error:
             _log.warning("database_away", **error_facts(error))
-            self.close()
+            self._connection = None
+            _end(connection)
             return False
         return True
 

@@ -21,18 +21,16 @@ from pipelines.phantoms.knee import knee_radiograph
 from tests.peers.node import INFERENCE, Node, running_node, running_pacs, stored
 from tests.peers.ports import wait_for
 
-
-@pytest.fixture(scope="module")
-def kills(long: bool) -> int:
-    return 10 if long else 5
+_STUDIES = 20
+_KILLS = 10
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory, long: bool) -> dict[str, Path]:
-    """Studies of one knee film each: file by Study Instance UID."""
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Twenty studies of one knee film each: file by Study Instance UID."""
     folder = tmp_path_factory.mktemp("films")
     found = {}
-    for number in range(20 if long else 12):
+    for number in range(_STUDIES):
         phantom = knee_radiograph(number, number % 5, "RL"[number % 2], spacing_mm=0.5)
         (film,) = study = radiograph_study(
             phantom.image,
@@ -121,13 +119,12 @@ def _kill_at_random_moments(
     kill: Callable[[], object],
     runs: Callable[[], object],
     longest_wait: float,
-    kills: int,
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"random moments of seed {seed}")
     moments = random.Random(seed)
     pause = threading.Event()
-    for _ in range(kills):
+    for _ in range(_KILLS):
         wait_for("the victim's start", runs, 60)
         pause.wait(moments.uniform(0, longest_wait))
         kill()
@@ -136,8 +133,8 @@ def _kill_at_random_moments(
 
 
 @pytest.mark.parametrize("role", ["receiver", "worker"])
-def test_a_role_killed_over_and_over_loses_and_doubles_nothing(
-    tmp_path: Path, films: dict[str, Path], role: str, kills: int
+def test_a_role_killed_ten_times_loses_and_doubles_nothing(
+    tmp_path: Path, films: dict[str, Path], role: str
 ) -> None:
     with (
         running_pacs(tmp_path / "pacs") as pacs,
@@ -155,15 +152,14 @@ def test_a_role_killed_over_and_over_loses_and_doubles_nothing(
                 kill=lambda: killed.append(node.kill_role(role)),
                 runs=lambda: node.pid_of(role),
                 longest_wait=8,
-                kills=kills,
             )
             wait_for("every film's acknowledgement", lambda: modality.done, 400)
-        assert len(set(killed)) == kills
+        assert len(set(killed)) == _KILLS
         _assert_nothing_was_lost_or_doubled(node, pacs, films)
 
 
-def test_a_node_killed_over_and_over_loses_and_doubles_nothing(
-    tmp_path: Path, films: dict[str, Path], kills: int
+def test_a_node_killed_ten_times_loses_and_doubles_nothing(
+    tmp_path: Path, films: dict[str, Path]
 ) -> None:
     with (
         running_pacs(tmp_path / "pacs") as pacs,
@@ -180,7 +176,7 @@ def test_a_node_killed_over_and_over_loses_and_doubles_nothing(
 
         with Modality(node, films, pause=2).sending() as modality:
             _kill_at_random_moments(
-                node, modality, kill=power_cut, runs=lambda: True, longest_wait=10, kills=kills
+                node, modality, kill=power_cut, runs=lambda: True, longest_wait=10
             )
             wait_for("every film's acknowledgement", lambda: modality.done, 400)
         _assert_nothing_was_lost_or_doubled(node, pacs, films)

@@ -33,7 +33,16 @@ def test_only_one_leads_until_it_leaves(hosts: tuple[Leadership, Leadership]) ->
     assert one.take()
     assert not other.take()
     one.close()
-    # the server gives the lock back when it has seen the connection's end
+    assert other.take()
+
+
+def test_who_leaves_after_the_connection_ended_lets_go_all_the_same(
+    hosts: tuple[Leadership, Leadership], postgres: Postgres
+) -> None:
+    one, other = hosts
+    assert one.take()
+    _end_the_connection_with_the_lock(postgres)
+    one.close()
     wait_for("the other's turn", other.take, 30)
 
 
@@ -45,11 +54,7 @@ def test_a_leader_whose_connection_ends_stops_and_another_leads(
     assert one.take()
     with one.watched(turn):
         assert not turn.is_set()
-        key = "(classid::bigint << 32 | objid::bigint)"
-        postgres.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks "
-            f"WHERE locktype = 'advisory' AND {key} = {LEADER_LOCK}"
-        )
+        _end_the_connection_with_the_lock(postgres)
         assert turn.wait(30)
     wait_for("the other's turn", other.take, 30)
     assert not one.take()
@@ -72,3 +77,11 @@ def test_on_sqlite_the_lock_on_the_data_folder_is_enough() -> None:
     assert Leadership(database).take()
     assert Leadership(database).take()
     database.close()
+
+
+def _end_the_connection_with_the_lock(postgres: Postgres) -> None:
+    key = "(classid::bigint << 32 | objid::bigint)"
+    postgres.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks "
+        f"WHERE locktype = 'advisory' AND {key} = {LEADER_LOCK}"
+    )
