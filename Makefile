@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT_TEST := dcmtk dicom3tools openssl default-jdk-headless pixelmed-apps orthanc orthanc-dicomweb \
   chromium fonts-dejavu-core nodejs npm postgresql systemd
+# So many test files run beside each other, the slow folders first.
+JOBS ?= 2
 KEEP ?=
 IMAGES ?=
 
@@ -13,12 +15,13 @@ help:
 	@echo "make demo KEEP=1    the same, and leave it running"
 	@echo "make demo IMAGES=DIR   send your own DICOM files instead"
 	@echo "make test           install what the tests need and run all of them"
+	@echo "make test JOBS=4    the same, with four test files beside each other"
 
 demo: $(VENV)/.installed
 	@$(BIN)/dicom-node demo $(if $(KEEP),--keep) $(if $(IMAGES),--images $(IMAGES))
 
 test: $(VENV)/.installed-dev peers lint
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config.schema import DATABASE_URL
+from dicom_node.demo import ports
 from dicom_node.store.database import Database
 from tests.peers.databases import KINDS, OF_THE_RUN, fresh_database
 from tests.peers.postgres import Postgres, running_postgres
@@ -41,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # readline leaves its width to the processes that run the tests: nothing here has a terminal
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        ports.RANGE = ports.RANGE[int(worker.removeprefix("gw")) :: count]
     config.addinivalue_line("markers", "database_file: about the file that SQLite's database is")
 
 

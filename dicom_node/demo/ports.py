@@ -7,9 +7,10 @@ import random
 import socket
 from typing import Final
 
-_FIRST, _LAST = 20_000, 32_000
+RANGE = range(20_000, 32_000)
 """Below those that the system gives to outgoing connections, and to a server that asks for any
-port (from 32768 on): nobody takes one of these by chance between now and its use."""
+port (from 32768 on): nobody takes one of these by chance between now and its use. Processes that
+each ask for many beside each other take a part of it each."""
 _TRIES: Final = 1000
 
 
@@ -21,8 +22,8 @@ def free_port() -> int:
     """
     chance = random.SystemRandom()
     for _ in range(_TRIES):
-        port = chance.randrange(_FIRST, _LAST)
+        port = chance.choice(RANGE)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
-    raise OSError(f"no port from {_FIRST} to {_LAST} is free on the loopback interface")
+    raise OSError(f"no port from {RANGE[0]} to {RANGE[-1]} is free on the loopback interface")

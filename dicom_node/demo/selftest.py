@@ -26,7 +26,7 @@ from dicom_node.inference.bundles import Bundle
 from dicom_node.inference.local import JobInput, LocalExecutor
 from dicom_node.model.instances import facts_of
 from dicom_node.model.pipeline import InputKind
-from dicom_node.results import build_report
+from dicom_node.results.report import build_report
 
 
 def run_on_simulated_input(bundle: Bundle) -> str:

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from skimage.morphology import erosion
+from scipy import ndimage
 
 Colour = tuple[int, int, int]
 Rgb = npt.NDArray[np.uint8]
@@ -121,9 +121,7 @@ def outline_mask(picture: Rgb, mask: npt.NDArray[np.bool_], colour: Colour, line
 
 def _inside(mask: npt.NDArray[np.bool_], line: int) -> npt.NDArray[np.bool_]:
     """The mask without its outermost `line` pixels; the picture's edge is no border."""
-    inner = mask
-    for _ in range(max(1, line)):
-        inner = erosion(inner)
+    inner = ndimage.binary_erosion(mask, iterations=max(1, line), border_value=1)
     return np.asarray(inner, np.bool_)
 
 

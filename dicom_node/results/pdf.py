@@ -12,8 +12,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.figure import Figure
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
@@ -96,6 +94,10 @@ def _reference(header: Dataset) -> Dataset:
 
 
 def _page(findings: Findings, pictures: Sequence[Dataset]) -> bytes:
+    # half a second of a worker's start; most nodes make no PDF
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=_A4)
     FigureCanvasPdf(figure)
     algorithm = findings.algorithm

@@ -21,7 +21,7 @@ from highdicom.pr import (
     TextObject,
 )
 from pydicom.dataset import Dataset
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import find_contours
 
 from dicom_node.model.findings import Finding, ImageReference, Region
 from dicom_node.model.pipeline import ResultObject
@@ -169,6 +169,9 @@ def _place(
 @lru_cache(maxsize=64)
 def _outlines(region: Region) -> Outlines:
     """Closed outlines, [points, (column, row)], of a region by the key of their image."""
+    # brings scipy.signal, most of a second of a worker's start; only outlines need it
+    from skimage.measure import approximate_polygon
+
     planes = region.mask if region.mask.ndim == 3 else region.mask[None]
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     for image, plane in zip(region.subject.images, planes, strict=False):

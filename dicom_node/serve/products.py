@@ -20,7 +20,7 @@ from dicom_node.model.plain import rows_of
 from dicom_node.model.predecessor import Predecessor
 from dicom_node.model.states import JobState
 from dicom_node.model.targets import Rejection
-from dicom_node.results import ReportObject, build_report
+from dicom_node.results.report import ReportObject, build_report
 from dicom_node.serve.failures import failure_findings
 from dicom_node.store import index, jobs
 from dicom_node.store.database import Database

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import secrets
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
@@ -60,7 +62,17 @@ def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
 
-_NOBODY: Final = _hasher.hash(secrets.token_hex())
+def _some_hash() -> str:
+    """A hash of no known password, without the time of making one (the form is PHC's)."""
+    cost = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    salt, digest = (
+        b64encode(secrets.token_bytes(length)).decode().rstrip("=")
+        for length in (_hasher.salt_len, _hasher.hash_len)
+    )
+    return f"$argon2id$v={ARGON2_VERSION}${cost}${salt}${digest}"
+
+
+_NOBODY: Final = _some_hash()
 """Verified for a name that is not known, which then takes as long as a wrong password."""
 
 

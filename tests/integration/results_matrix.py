@@ -24,7 +24,7 @@ from dicom_node.model.findings import Classification, Finding, Findings, Label, 
 from dicom_node.model.own_codes import TOO_FEW_SLICES, WRONG_VIEW
 from dicom_node.model.pipeline import ClassificationOutput, PipelineSpec, ResultObject
 from dicom_node.model.predecessor import Predecessor
-from dicom_node.results import Report, build_report
+from dicom_node.results.report import Report, build_report
 from tests.unit.results import samples
 
 CHARACTER_SETS: Final = {

@@ -21,7 +21,7 @@ from dicom_node.model.documents import DocumentClass
 from dicom_node.model.findings import Finding, Findings, Measurement, Region, Side, Subject
 from dicom_node.model.own_codes import NUMBER_FOUND
 from dicom_node.model.pipeline import PipelineSpec, ResultObject
-from dicom_node.results import Report, build_report
+from dicom_node.results.report import Report, build_report
 from tests.integration.test_results_validate import check, unexplained
 from tests.peers.pixelmed import validate_documents
 from tests.unit.results import samples

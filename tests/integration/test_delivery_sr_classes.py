@@ -18,7 +18,7 @@ from dicom_node.model.documents import DocumentClass
 from dicom_node.model.peers import Peer
 from dicom_node.model.states import JobState, StudyState
 from dicom_node.requestor import ScuSettings
-from dicom_node.results import build_report
+from dicom_node.results.report import build_report
 from dicom_node.store import asked_commitments, index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewJob, NewReport

@@ -24,7 +24,7 @@ from dicom_node.model.documents import DocumentClass
 from dicom_node.model.findings import NotEvaluated, Side, Subject
 from dicom_node.model.own_codes import TOO_FEW_SLICES
 from dicom_node.model.pipeline import ResultObject
-from dicom_node.results import Report, ReportObject, build_report
+from dicom_node.results.report import Report, ReportObject, build_report
 from tests.factories import radiograph
 from tests.integration import results_matrix as matrix
 from tests.peers.pixelmed import validate_documents

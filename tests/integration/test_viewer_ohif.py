@@ -23,7 +23,7 @@ from dicom_node.demo.phantom_studies import write_study
 from dicom_node.demo.routes import ROUTES
 from dicom_node.demo.studies import DemoStudy, hip, knee, spine
 from dicom_node.model.pipeline import ResultObject
-from dicom_node.results import build_report
+from dicom_node.results.report import build_report
 from tests.integration import results_matrix as matrix
 from tests.integration.conftest import DICOMWEB
 from tests.peers.dcmtk import dcmsend

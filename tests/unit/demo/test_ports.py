@@ -21,8 +21,7 @@ def test_a_free_port_can_be_listened_on_and_is_none_that_the_system_gives_away()
 
 def test_a_port_that_is_taken_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
-    monkeypatch.setattr(ports, "_FIRST", port)
-    monkeypatch.setattr(ports, "_LAST", port + 1)
+    monkeypatch.setattr(ports, "RANGE", range(port, port + 1))
     with socket.socket() as server:
         server.bind(("127.0.0.1", port))
         with pytest.raises(OSError, match="no port from"):

@@ -19,7 +19,7 @@ from dicom_node.inference.local import LocalExecutor
 from dicom_node.inference.trust import trust
 from dicom_node.model.findings import Classification, Measurement, Region
 from dicom_node.model.own_codes import NUMBER_FOUND
-from dicom_node.results import Report, build_report
+from dicom_node.results.report import Report, build_report
 from tests.unit.inference import zoo_bundles as zoo
 from tests.unit.inference.ct_phantoms import Phantom, cuboid, phantom, sphere
 from tests.unit.inference.job_files import job

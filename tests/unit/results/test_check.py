@@ -11,7 +11,8 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.errors import ReportError
-from dicom_node.results import build_report, check_object
+from dicom_node.results.check import check_object
+from dicom_node.results.report import build_report
 from tests.unit.results import samples
 
 HEADER = samples.knee_header()

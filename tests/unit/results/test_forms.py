@@ -16,8 +16,9 @@ from dicom_node.errors import ReportError
 from dicom_node.model.documents import DocumentClass
 from dicom_node.model.findings import Findings
 from dicom_node.model.predecessor import Predecessor
-from dicom_node.results import Report, build_report, check_object
 from dicom_node.results.basic_text import number_in_words
+from dicom_node.results.check import check_object
+from dicom_node.results.report import Report, build_report
 from tests.unit.results import samples
 from tests.unit.results.test_replaces import referred
 

@@ -19,8 +19,9 @@ from dicom_node.errors import ReportError
 from dicom_node.model.findings import Findings, Region, Saliency
 from dicom_node.model.own_codes import SALIENCY
 from dicom_node.model.pipeline import PipelineSpec, ResultObject
-from dicom_node.results import Report, build_report, check_object
+from dicom_node.results.check import check_object
 from dicom_node.results.drawing import SUBJECT_COLOURS
+from dicom_node.results.report import Report, build_report
 from tests.unit.results import samples
 
 EVERYTHING = list(ResultObject)

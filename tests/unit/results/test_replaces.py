@@ -15,8 +15,9 @@ from pydicom import Dataset, dcmread
 from dicom_node.errors import ReportError
 from dicom_node.model.pipeline import ResultObject
 from dicom_node.model.predecessor import Predecessor
-from dicom_node.results import Report, build_report, check_object
+from dicom_node.results.check import check_object
 from dicom_node.results.replaces import replaces_in_words
+from dicom_node.results.report import Report, build_report
 from tests.unit.results import samples
 from tests.unit.results.test_report import picture, uids
 

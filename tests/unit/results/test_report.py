@@ -15,8 +15,8 @@ from dicom_node import __version__
 from dicom_node.model.findings import Findings
 from dicom_node.model.instances import attributes_of
 from dicom_node.model.own_output import is_own_output
-from dicom_node.results import Report, build_report
 from dicom_node.results.headers import COPIED
+from dicom_node.results.report import Report, build_report
 from tests.unit.results import samples
 
 SHAPE = (64, 48)

@@ -9,11 +9,12 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.model.findings import Findings, Saliency
-from dicom_node.results import build_report, check_object
+from dicom_node.results.check import check_object
 from dicom_node.results.drawing import BACKGROUND, blend_saliency, grey_to_rgb, wrap
 from dicom_node.results.headers import Sources
 from dicom_node.results.origin import Origin
 from dicom_node.results.overlay import LONG_SIDE, Composition, compose_overlay
+from dicom_node.results.report import build_report
 from dicom_node.results.sc import build_sc
 from tests.unit.results import samples
 

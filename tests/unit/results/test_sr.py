@@ -22,7 +22,7 @@ from dicom_node.model.own_codes import (
     REASON,
     WRONG_VIEW,
 )
-from dicom_node.results import build_report
+from dicom_node.results.report import build_report
 from tests.unit.results import samples
 
 

@@ -8,7 +8,8 @@ from io import BytesIO
 from pydicom import Dataset, dcmread
 
 from dicom_node.model.findings import Findings
-from dicom_node.results import build_report, report_text
+from dicom_node.results.report import build_report
+from dicom_node.results.text import report_text
 from tests.unit.results import samples
 
 

@@ -16,6 +16,11 @@ from tests.factories import ManualClock, facts
 REVISIONS = [item.revision for item in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
 
 
+def test_the_scripts_are_one_line_by_their_numbers(database: Database) -> None:
+    assert database.revision() == (REVISIONS[-1], REVISIONS[-1])
+    assert database.older_revisions() == REVISIONS[-2::-1]
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_migration_is_undone_and_done_again(database: Database, revision: str) -> None:
     clock = ManualClock()
