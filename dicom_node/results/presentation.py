@@ -42,6 +42,9 @@ _SMOOTHING: Final = 0.5
 """Pixels by which an outline may leave the region's border."""
 
 Outlines = Mapping[str, Sequence[npt.NDArray[np.float64]]]
+Box = tuple[int, int, int, int]
+Point = tuple[float, float]
+"""(Column, row)."""
 
 
 class _State(Plain, GrayscaleSoftcopyPresentationState):
@@ -117,14 +120,30 @@ def _build(
 def _graphics(origin: Origin, image: ImageReference) -> Iterator[GraphicObject]:
     for subject, items in by_subject(origin.findings.items):
         if subject.box is not None and image == subject.images[0]:
-            left, top, width, height = subject.box
-            corners = [(0, 0), (width, 0), (width, height), (0, height), (0, 0)]
-            yield _line(np.array([(left + x, top + y) for x, y in corners], np.float64))
+            (left, top), (right, bottom) = _corners(origin, image, subject.box)
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+            yield _line(np.array(corners, np.float64))
         for item in items:
             # of a detector's box in a radiograph the subject's own box is drawn
             if isinstance(item, Region) and not (item.marked and subject.box):
                 for outline in _outlines(item).get(image.key, ()):
                     yield _line(outline)
+
+
+def _corners(origin: Origin, image: ImageReference, box: Box) -> tuple[Point, Point]:
+    """The upper left and lower right corner of a box's part in the image: no point is outside.
+
+    A joint at the film's edge has a box beyond it; PS3.3 C.10.5 lets pixels be told from 0\\0 to
+    Columns\\Rows only.
+    """
+    header = origin.sources[image]
+    columns, rows = int(header.Columns), int(header.Rows)
+    left, top, width, height = box
+
+    def inside(x: int, y: int) -> Point:
+        return float(min(max(x, 0), columns)), float(min(max(y, 0), rows))
+
+    return inside(left, top), inside(left + width, top + height)
 
 
 def _line(points: npt.NDArray[np.float64]) -> GraphicObject:
@@ -137,7 +156,7 @@ def _texts(origin: Origin, image: ImageReference) -> Iterator[TextObject]:
         if not _shows(items, image):
             continue
         text = f"{subject.name}: {headline(items)}"[:200]
-        place = _place(subject.box if image == subject.images[0] else None, items, image)
+        place = _place(origin, items, image)
         if place is None:
             top = 0.02 + 0.05 * places
             places += 1
@@ -148,12 +167,11 @@ def _texts(origin: Origin, image: ImageReference) -> Iterator[TextObject]:
     yield TextObject(foot, "DISPLAY", bounding_box=_FOOT)
 
 
-def _place(
-    box: tuple[int, int, int, int] | None, items: Sequence[Finding], image: ImageReference
-) -> tuple[float, float] | None:
+def _place(origin: Origin, items: Sequence[Finding], image: ImageReference) -> Point | None:
     """Where the words begin: the upper left corner of the box or of the outlines."""
-    if box is not None:
-        return float(box[0]), float(box[1])
+    subject = items[0].subject
+    if subject.box is not None and image == subject.images[0]:
+        return _corners(origin, image, subject.box)[0]
     points = [
         outline
         for item in items

@@ -146,6 +146,19 @@ def test_the_state_draws_each_box_and_says_what_was_found() -> None:
     assert texts[-1].startswith("AI result - research use only - not for diagnosis")
 
 
+def test_of_a_box_beyond_the_edge_the_state_draws_what_is_in_the_image() -> None:
+    header = samples.knee_header(SHAPE)
+    knee = replace(samples.one_knee(header), box=(-5, -3, 30, 80))
+    spec = with_objects(samples.SPEC, ResultObject.PRESENTATION_STATE)
+    findings = samples.findings(header, [samples.kl(knee)])
+    state = only(build_report(findings, [header], pictures([header], SHAPE), spec), "PR")
+    annotation = state.GraphicAnnotationSequence[0]
+    points = np.array(annotation.GraphicObjectSequence[0].GraphicData).reshape(-1, 2)
+    assert points.min(axis=0).tolist() == [0, 0]
+    assert points.max(axis=0).tolist() == [25, SHAPE[0]]
+    assert list(annotation.TextObjectSequence[0].AnchorPoint) == [0, 0]
+
+
 def test_the_state_outlines_regions_on_their_slices_only() -> None:
     headers = samples.ct_series()
     state = only(ct_report(headers, ResultObject.PRESENTATION_STATE), "PR")
