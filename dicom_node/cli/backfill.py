@@ -32,6 +32,7 @@ from dicom_node.retrieve.found import FoundStudy
 from dicom_node.serve.backfill import Backfill, Outcome, Step
 from dicom_node.serve.locks import hold, holders
 from dicom_node.serve.pace import Hours, Pace, parse_rate
+from dicom_node.serve.signals import by_thread
 from dicom_node.serve.wanted import Wanted, regions_of
 from dicom_node.store.spool import Spool
 
@@ -240,11 +241,19 @@ def _stoppable() -> Iterator[threading.Event]:
     """Let the first Ctrl-C or SIGTERM end the work after the study in hand."""
     stop = threading.Event()
 
-    def told(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+    def end() -> None:
         typer.echo("ends after this study; once more: at once", err=True)
+        stop.set()
+
+    times = 0
+    ask = by_thread(end)
+
+    def told(number: int, _: FrameType | None) -> None:
+        nonlocal times
+        times += 1
+        if times > 1:
+            raise KeyboardInterrupt
+        ask()
 
     before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -32,10 +32,13 @@ from dicom_node.errors import NodeError
 from dicom_node.model.peers import Peer
 from dicom_node.model.states import DeliveryState, JobState
 from dicom_node.results.text import report_text
+from dicom_node.serve.signals import by_thread
 from dicom_node.store import overview
 from dicom_node.store.database import Database
 
 _MODALITY: Final = "XRAY"
+_ENDING: Final = 60
+"""Seconds; a node kills its own roles after half of it."""
 
 
 def run_demo(
@@ -128,7 +131,12 @@ def _node(work: Path, config_file: Path) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+            try:
+                process.wait(timeout=_ENDING)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                why = f"it did not end within {_ENDING} s, and was killed"
+                raise NodeError("node", why, f"read {log} for the reason") from None
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -232,6 +240,7 @@ def _command() -> str:
 
 def _wait_for_interrupt() -> None:
     stop = threading.Event()
+    ask = by_thread(stop.set)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: ask())
     stop.wait()

@@ -17,6 +17,7 @@ from dicom_node.config import InvalidConfigError, NodeConfig, Problem, config_of
 from dicom_node.errors import NodeError
 from dicom_node.inference.bundles import Bundle, find_bundles
 from dicom_node.logs import error_facts
+from dicom_node.serve.signals import by_thread
 
 _log = structlog.get_logger()
 
@@ -178,7 +179,7 @@ class Live:
         return self._now
 
     def ask(self) -> None:
-        """Take the configuration again, soon; may be called by a signal handler."""
+        """Take the configuration again, soon."""
         self._asked.set()
 
     @contextmanager
@@ -218,11 +219,8 @@ class Live:
 
 def on_hangup(work: Callable[[], None]) -> None:
     """Call `work` on SIGHUP, one that came before we were ready included."""
-
-    def _on_signal(_: int, __: object) -> None:
-        work()
-
-    signal.signal(signal.SIGHUP, _on_signal)
+    ask = by_thread(work)
+    signal.signal(signal.SIGHUP, lambda *_: ask())
     # the supervisor starts its roles with it blocked, so that none dies of it while it begins
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 

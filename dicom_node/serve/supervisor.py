@@ -15,6 +15,8 @@ from typing import Final
 
 import structlog
 
+from dicom_node.serve.signals import by_thread
+
 _log = structlog.get_logger()
 
 ROLE_EXIT_CONFIG: Final = 2
@@ -145,7 +147,7 @@ class Supervisor:
         self._stop.set()
 
     def reload(self) -> None:
-        """Take the configuration again, soon; may be called by a signal handler."""
+        """Take the configuration again, soon."""
         self._asked.set()
 
     def _reload(self) -> None:
@@ -243,12 +245,9 @@ def _status(status: int) -> str:
 
 def stop_with_parent(stop: Callable[[], None]) -> None:
     """Call `stop` on SIGTERM or SIGINT, and when the supervisor's end of our pipe closes."""
-
-    def _on_signal(_: int, __: object) -> None:
-        stop()
-
-    signal.signal(signal.SIGTERM, _on_signal)
-    signal.signal(signal.SIGINT, _on_signal)
+    ask = by_thread(stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ask())
     if SUPERVISED not in os.environ:
         return
 
