@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from dicom_node.model.wording import digits
+from dicom_node.model.wording import digits, unit_sign
 from dicom_node.results.basic_text import region_in_words
 
 _GROUP = "125007"
@@ -84,7 +84,7 @@ def _value(item: Dataset) -> str:
     if kind == "NUM":
         measured = item.MeasuredValueSequence[0]
         unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
-        return f"{digits(float(measured.NumericValue), unit)} {unit}"
+        return f"{digits(float(measured.NumericValue), unit)} {unit_sign(unit)}".rstrip()
     if kind == "UIDREF":
         return str(item.UID)
     if kind == "SCOORD":

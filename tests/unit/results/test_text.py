@@ -41,9 +41,9 @@ def test_answers_probabilities_and_codes_are_said() -> None:
 def test_measurements_have_unit_range_and_uncertainty() -> None:
     headers = samples.ct_series()
     text = text_of(samples.vertebrae(headers), headers)
-    assert "Trabecular bone mineral density: 123.4 mg/cm3" in text
-    assert "Normal Range Lower Limit: 120 mg/cm3" in text
-    assert "range of measurement uncertainty: 11.3 mg/cm3" in text
+    assert "Trabecular bone mineral density: 123.4 mg/cm³" in text
+    assert "Normal Range Lower Limit: 120 mg/cm³" in text
+    assert "range of measurement uncertainty: 11.3 mg/cm³" in text
     assert "Source images: 24" in text
 
 
