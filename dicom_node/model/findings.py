@@ -60,6 +60,20 @@ class Subject:
     box: tuple[int, int, int, int] | None = None
     side_source: str = ""
 
+    def corners(self, columns: int, rows: int) -> tuple[int, int, int, int] | None:
+        """(Left, top, right, bottom) of the box's part in an image of this size, edges of pixels.
+
+        A joint at the film's edge has a box beyond it, and no object may point there (PS3.3
+        C.10.5: pixels are told from 0\\0 to Columns\\Rows). None: there is no box.
+        """
+        if self.box is None:
+            return None
+        left, top, width, height = self.box
+        across = (min(max(x, 0), columns) for x in (left, left + width))
+        down = (min(max(y, 0), rows) for y in (top, top + height))
+        (left, right), (top, bottom) = across, down
+        return left, top, right, bottom
+
 
 @dataclass(frozen=True, slots=True)
 class Label:

@@ -66,8 +66,9 @@ def compose_overlay(
     beside = width < 1.3 * height
     base = round((height if beside else width * 0.72) / 46)
     for subject, colour in colours.items():
-        if subject.box is not None:
-            outline_box(image, _corners(subject.box, scale, image.size), colour, max(2, base // 9))
+        corners = subject.corners(picture.shape[1], picture.shape[0])
+        if corners is not None:
+            outline_box(image, _shown(corners, scale, image.size), colour, max(2, base // 9))
     notes = [note] if note else []
     strip = _marker_strip(image.size[0], base, colours, scale)
     blocks = panel_blocks(findings, items, colours, notes)
@@ -114,17 +115,12 @@ def _overlays(shown: Rgb, items: Sequence[Finding], colours: Mapping[Subject, Co
     return shown
 
 
-def _corners(
-    box: tuple[int, int, int, int], scale: float, size: tuple[int, int]
+def _shown(
+    corners: tuple[int, int, int, int], scale: float, size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Corners in the shown picture, kept inside it."""
-    left, top, width, height = box
-    return (
-        max(0, round(left * scale)),
-        max(0, round(top * scale)),
-        min(size[0] - 1, round((left + width) * scale)),
-        min(size[1] - 1, round((top + height) * scale)),
-    )
+    """Corners as pixels of the shown picture."""
+    left, top, right, bottom = (round(edge * scale) for edge in corners)
+    return left, top, min(size[0] - 1, right), min(size[1] - 1, bottom)
 
 
 def _marker_strip(

@@ -23,7 +23,7 @@ from highdicom.pr import (
 from pydicom.dataset import Dataset
 from skimage.measure import find_contours
 
-from dicom_node.model.findings import Finding, ImageReference, Region
+from dicom_node.model.findings import Finding, ImageReference, Region, Subject
 from dicom_node.model.pipeline import ResultObject
 from dicom_node.results.body_part import set_body_part
 from dicom_node.results.captions import headline
@@ -41,10 +41,8 @@ _FEW: Final = 4
 _SMOOTHING: Final = 0.5
 """Pixels by which an outline may leave the region's border."""
 
+Corners = tuple[int, int, int, int]
 Outlines = Mapping[str, Sequence[npt.NDArray[np.float64]]]
-Box = tuple[int, int, int, int]
-Point = tuple[float, float]
-"""(Column, row)."""
 
 
 class _State(Plain, GrayscaleSoftcopyPresentationState):
@@ -119,8 +117,8 @@ def _build(
 
 def _graphics(origin: Origin, image: ImageReference) -> Iterator[GraphicObject]:
     for subject, items in by_subject(origin.findings.items):
-        if subject.box is not None and image == subject.images[0]:
-            (left, top), (right, bottom) = _corners(origin, image, subject.box)
+        if (box := _box(origin, subject, image)) is not None:
+            left, top, right, bottom = box
             corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
             yield _line(np.array(corners, np.float64))
         for item in items:
@@ -130,20 +128,11 @@ def _graphics(origin: Origin, image: ImageReference) -> Iterator[GraphicObject]:
                     yield _line(outline)
 
 
-def _corners(origin: Origin, image: ImageReference, box: Box) -> tuple[Point, Point]:
-    """The upper left and lower right corner of a box's part in the image: no point is outside.
-
-    A joint at the film's edge has a box beyond it; PS3.3 C.10.5 lets pixels be told from 0\\0 to
-    Columns\\Rows only.
-    """
+def _box(origin: Origin, subject: Subject, image: ImageReference) -> Corners | None:
+    """Where a subject's box is drawn in an image: only in its first one."""
     header = origin.sources[image]
-    columns, rows = int(header.Columns), int(header.Rows)
-    left, top, width, height = box
-
-    def inside(x: int, y: int) -> Point:
-        return float(min(max(x, 0), columns)), float(min(max(y, 0), rows))
-
-    return inside(left, top), inside(left + width, top + height)
+    size = int(header.Columns), int(header.Rows)
+    return subject.corners(*size) if image == subject.images[0] else None
 
 
 def _line(points: npt.NDArray[np.float64]) -> GraphicObject:
@@ -156,7 +145,7 @@ def _texts(origin: Origin, image: ImageReference) -> Iterator[TextObject]:
         if not _shows(items, image):
             continue
         text = f"{subject.name}: {headline(items)}"[:200]
-        place = _place(origin, items, image)
+        place = _place(_box(origin, subject, image), items, image)
         if place is None:
             top = 0.02 + 0.05 * places
             places += 1
@@ -167,11 +156,12 @@ def _texts(origin: Origin, image: ImageReference) -> Iterator[TextObject]:
     yield TextObject(foot, "DISPLAY", bounding_box=_FOOT)
 
 
-def _place(origin: Origin, items: Sequence[Finding], image: ImageReference) -> Point | None:
+def _place(
+    box: Corners | None, items: Sequence[Finding], image: ImageReference
+) -> tuple[float, float] | None:
     """Where the words begin: the upper left corner of the box or of the outlines."""
-    subject = items[0].subject
-    if subject.box is not None and image == subject.images[0]:
-        return _corners(origin, image, subject.box)[0]
+    if box is not None:
+        return float(box[0]), float(box[1])
     points = [
         outline
         for item in items

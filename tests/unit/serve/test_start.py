@@ -16,19 +16,19 @@ NOT_FOR_THE_START = {"alembic", "matplotlib", "monai", "scipy", "skimage", "torc
 """Half a second and more each, on one core."""
 
 
+def loaded_by(*modules: str) -> set[str]:
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    process = [sys.executable, "-c", code]
+    return set(subprocess.run(process, capture_output=True, text=True, check=True).stdout.split())
+
+
 @pytest.mark.parametrize("module", ROLES.values(), ids=ROLES)
 def test_a_role_starts_without_what_only_pixels_or_new_tables_need(module: str) -> None:
-    code = f"import sys, dicom_node.cli.app, dicom_node.serve.roles, {module}; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert NOT_FOR_THE_START.isdisjoint(loaded), NOT_FOR_THE_START & set(loaded)
+    loaded = loaded_by("dicom_node.cli.app", "dicom_node.serve.roles", module)
+    assert not NOT_FOR_THE_START & loaded
 
 
 def test_a_worker_starts_without_what_only_some_results_need() -> None:
-    code = "import sys, dicom_node.serve.worker; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert {"alembic", "scipy.signal", "matplotlib.backends.backend_pdf"}.isdisjoint(loaded)
+    loaded = loaded_by("dicom_node.serve.worker")
+    assert not {"alembic", "scipy.signal", "matplotlib.backends.backend_pdf"} & loaded
     assert "torch" in loaded
