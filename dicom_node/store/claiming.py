@@ -165,10 +165,18 @@ def held(session: Session, worker: str) -> int:
     return session.scalar(query) or 0
 
 
-def renew(session: Session, job_id: int, worker: str, until: datetime) -> bool:
-    """Extend a claim; False when the job is no longer this worker's, or its result is outdated."""
+def own(session: Session, job_id: int, worker: str) -> Job | None:
+    """Return the job while this worker's claim on it holds; None: it was lost."""
     job = session.get(Job, job_id)
     if job is None or job.state != JobState.RUNNING or job.worker != worker:
+        return None
+    return job
+
+
+def renew(session: Session, job_id: int, worker: str, until: datetime) -> bool:
+    """Extend a claim; False when the job is no longer this worker's, or its result is outdated."""
+    job = own(session, job_id, worker)
+    if job is None:
         return False
     job.lease_until = until
     return job.superseded_by is None

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.model.states import JobState
-from dicom_node.store import audit, losses, withheld
+from dicom_node.store import audit, claiming, losses, withheld
 from dicom_node.store.tables import FindingRow, Job, Report
 
 
@@ -56,8 +56,8 @@ def finish(session: Session, job_id: int, worker: str, result: JobResult, now: d
     Returns:
         False when the claim was lost meanwhile: then nothing is recorded.
     """
-    job = session.get(Job, job_id)
-    if job is None or job.state != JobState.RUNNING or job.worker != worker:
+    job = claiming.own(session, job_id, worker)
+    if job is None:
         return False
     job.state = result.state
     job.finished_at = now
@@ -112,8 +112,8 @@ def fail(
     Returns:
         The job; None when the claim was lost meanwhile.
     """
-    job = session.get(Job, job_id)
-    if job is None or job.state != JobState.RUNNING or job.worker != worker:
+    job = claiming.own(session, job_id, worker)
+    if job is None:
         return None
     if job.superseded_by is not None:
         retry_at = None
@@ -147,8 +147,8 @@ def stop(session: Session, job_id: int, worker: str, now: datetime) -> bool:
     Returns:
         False when the claim was lost meanwhile.
     """
-    job = session.get(Job, job_id)
-    if job is None or job.state != JobState.RUNNING or job.worker != worker:
+    job = claiming.own(session, job_id, worker)
+    if job is None:
         return False
     job.state = JobState.FAILED
     job.finished_at = now

@@ -15,7 +15,7 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from dicom_node.model.states import HoldReason, JobState
-from dicom_node.store import audit, held
+from dicom_node.store import audit, claiming, held
 from dicom_node.store.tables import Job, Suspect
 
 _OUTSIDE_WAITS: Final = 2
@@ -105,8 +105,8 @@ def lose(
     Returns:
         False when the claim was lost meanwhile.
     """
-    job = session.get(Job, job_id)
-    if job is None or job.state != JobState.RUNNING or job.worker != worker:
+    job = claiming.own(session, job_id, worker)
+    if job is None:
         return False
     _take_back(session, job, loss, now, policy)
     return True
