@@ -35,10 +35,11 @@ def words_of(text: str) -> tuple[str, ...]:
     Chinese, Japanese or Korean letters is one word.
     """
     wide = unicodedata.normalize("NFKC", _redecoded(text))
-    folded = _camel_split(wide).casefold().translate(_LETTERS)
+    # `lower` also: the case that Cherokee folds to is the upper one
+    folded = _camel_split(wide).casefold().lower()
     decomposed = unicodedata.normalize("NFKD", folded)
     bare = "".join(c for c in decomposed if c in _VOICING or unicodedata.category(c) != "Mn")
-    return tuple(_TOKEN.findall(unicodedata.normalize("NFKC", bare)))
+    return tuple(_TOKEN.findall(unicodedata.normalize("NFKC", bare.translate(_LETTERS))))
 
 
 def folded(text: str) -> str:

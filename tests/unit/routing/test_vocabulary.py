@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
@@ -305,6 +305,8 @@ def test_no_text_upsets_the_reader(text: str) -> None:
 
 
 @given(st.text())
+@example("A\u13a0")  # Cherokee folds to its upper case
+@example("\u01fdA")  # an accent on a letter that is two
 def test_folding_a_folded_text_changes_nothing(text: str) -> None:
     once = folded(text)
     assert folded(once) == once
