@@ -20,6 +20,7 @@ from dicom_node.model.pipeline import (
     PipelineSpec,
     SegmentationOutput,
 )
+from dicom_node.model.wording import unit_sign
 
 
 class _Figure(float):
@@ -89,7 +90,7 @@ def _sentence(spec: PipelineSpec, subject: Subject, findings: Iterable[Finding])
             if item.concept == NUMBER_FOUND:
                 count = f"{item.value:.0f} found"
                 continue
-            said.append(f"{_Figure(item.value)} {item.unit.meaning}")
+            said.append(f"{_Figure(item.value)} {unit_sign(item.unit.value)}".rstrip())
             if item.concept in made:
                 fields[made[item.concept]] = _Figure(item.value)
             output = outputs.get(item.concept)

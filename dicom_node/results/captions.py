@@ -16,7 +16,7 @@ from dicom_node.model.findings import (
     Side,
     Subject,
 )
-from dicom_node.model.wording import with_uncertainty
+from dicom_node.model.wording import unit_sign, with_uncertainty
 from dicom_node.results.drawing import DIM, TEXT, WARNING, Colour
 from dicom_node.results.groups import by_subject, is_uncertain
 from dicom_node.results.origin import DEMONSTRATION, RESEARCH_ONLY
@@ -183,10 +183,10 @@ def _measurement(item: Measurement) -> Iterator[Block]:
 
 
 def _number(item: Measurement) -> str:
-    unit = {"[hnsf'U]": "HU", "%": "%", "mg/cm3": "mg/cm³"}.get(item.unit.value, item.unit.meaning)
+    unit = unit_sign(item.unit.value)
     if item.uncertainty is None:
-        return f"{_short(item.value)} {unit}"
-    return f"{with_uncertainty(item.value, item.uncertainty)} {unit}"
+        return f"{_short(item.value)} {unit}".rstrip()
+    return f"{with_uncertainty(item.value, item.uncertainty)} {unit}".rstrip()
 
 
 def _range(item: Measurement) -> str:

@@ -66,7 +66,7 @@ def test_each_level_gets_its_number_region_and_slices(tmp_path: Path) -> None:
         1.0,
     )
     assert findings.statement == (
-        "L1: 11 HU. L2: 10 HU. L3: not evaluated: a screw is near. L1-L3: 10 Hounsfield unit, low."
+        "L1: 11 HU. L2: 10 HU. L3: not evaluated: a screw is near. L1-L3: 10 HU, low."
     )
     assert len(findings.images) == len(HEIGHTS)
 
