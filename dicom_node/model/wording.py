@@ -14,8 +14,11 @@ _UNIT_SIGNS = {"[hnsf'U]": "HU", "mg/cm3": "mg/cm³", "mm3": "mm³", "cm2": "cm�
 
 
 def unit_sign(code: str) -> str:
-    """Return a UCUM unit as a reader knows it: "HU" for "[hnsf'U]"; none for a pure number."""
-    return _UNIT_SIGNS.get(code, code)
+    """Return a UCUM unit as a reader knows it: "HU" for "[hnsf'U]"; none for a pure number.
+
+    What stands in braces is a word for a pure number ("{score}").
+    """
+    return _UNIT_SIGNS.get(code, code.strip("{}"))
 
 
 def digits(value: float, sign: str) -> str:

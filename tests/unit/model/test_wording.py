@@ -8,7 +8,8 @@ from dicom_node.model.wording import unit_sign, with_uncertainty
 
 
 @pytest.mark.parametrize(
-    ("code", "sign"), [("[hnsf'U]", "HU"), ("mg/cm3", "mg/cm³"), ("mL", "mL"), ("1", "")]
+    ("code", "sign"),
+    [("[hnsf'U]", "HU"), ("mg/cm3", "mg/cm³"), ("mL", "mL"), ("{score}", "score"), ("1", "")],
 )
 def test_a_unit_is_written_as_a_reader_knows_it(code: str, sign: str) -> None:
     assert unit_sign(code) == sign

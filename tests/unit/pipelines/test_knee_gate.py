@@ -12,7 +12,7 @@ from dicom_node.inference.bundles import BUILT_IN, load_bundle
 from dicom_node.inference.parts import build_parts
 from pipelines.knee_kl_ensemble.phantoms import phantom_crop
 from pipelines.phantoms.knee import knee_radiograph
-from pipelines.transforms.knee_gate import KneeGate
+from pipelines.transforms.knee_gate import MOST_STEP, KneeGate, at_scale, metal_step
 from tests.benchmarks.knee_gate import image_sets, judged, read_image
 from tests.benchmarks.knee_wrapping import PIPELINE
 
@@ -52,6 +52,19 @@ def test_an_exposure_that_shows_nothing_is_unreadable() -> None:
     rng = np.random.default_rng(1)
     assert reason(0.98 + rng.normal(0, 0.005, (224, 224))) == "unreadable"
     assert reason(np.zeros((90, 90))) == "unreadable"
+
+
+def test_real_crops_are_far_from_the_limit_of_metal(shared: Path) -> None:
+    name, files = next(image_sets(shared))
+    assert name == "knees: test crops"
+    steps = []
+    for file in files[:: len(files) // 40][:40]:
+        image, _ = read_image(file)
+        pixels = np.asarray(image)[0]
+        assert reason(pixels) is None
+        steps.append(metal_step(at_scale(torch.from_numpy(pixels[None]))))
+    assert max(steps) < MOST_STEP
+    assert np.median(steps) < 0.25
 
 
 def test_real_knees_pass_and_what_is_none_does_not(shared: Path) -> None:
