@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, select
+from sqlalchemy import update as update_rows
 from sqlalchemy.orm import Session
 
 from dicom_node.alerts.notes import Notice
@@ -33,7 +34,10 @@ def update(
     Returns:
         The messages, whether or not there is a channel for them.
     """
+    _leave_gone_channels(session, section, now)
     rows = {(row.rule, row.subject): row for row in session.scalars(select(Alert))}
+    for row in rows.values():
+        _as_of(row, now)
     wrong = {(str(item.rule), item.subject): item for item in found}
     told = [
         notice
@@ -65,6 +69,26 @@ def forget(session: Session, before: datetime) -> None:
     session.execute(
         delete(Alert).where(Alert.state == AlertState.RECOVERED, Alert.recovered_at < before)
     )
+
+
+def _leave_gone_channels(session: Session, section: AlertsSection, now: datetime) -> None:
+    """Give up what waits for a channel that node.yaml does not have: nobody would ever send it."""
+    gone = and_(
+        AlertMessage.state == MessageState.WAITING,
+        AlertMessage.channel.not_in(list(section.channels)),
+    )
+    session.execute(
+        update_rows(AlertMessage)
+        .where(gone)
+        .values(state=MessageState.GIVEN_UP, ended_at=now, trouble="node.yaml has no such channel")
+    )
+
+
+def _as_of(row: Alert, now: datetime) -> None:
+    """Of a time that a clock ahead has set, nothing would follow until it is there."""
+    row.since = min(row.since, now)
+    row.told_at = row.told_at and min(row.told_at, now)
+    row.recovered_at = row.recovered_at and min(row.recovered_at, now)
 
 
 def _wrong(

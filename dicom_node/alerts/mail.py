@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 import ssl
 from contextlib import closing
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from typing import Final
@@ -61,6 +62,9 @@ class Mail:
             timed_out = isinstance(error, TimeoutError)
             why = "it does not answer in time" if timed_out else error.strerror or "no connection"
             raise NodeError(what, why, _FIX) from None
+        except UnicodeError:  # its text would quote the password
+            why = "the login or an address has a character that is not ASCII"
+            raise NodeError(what, why, "mail servers take no other") from None
         if refused:
             raise NodeError(what, f"it refuses {', '.join(sorted(refused))}", _FIX)
 
@@ -88,7 +92,8 @@ def _mail(section: MailChannel, notice: Notice) -> EmailMessage:
     mail["Subject"] = notice.title
     mail["From"] = section.sender
     mail["To"] = ", ".join(section.to)
-    mail["Date"] = format_datetime(notice.since)
+    # not of what it tells: a reminder would be sorted to where nobody looks
+    mail["Date"] = format_datetime(datetime.now(UTC))
     mail["Message-ID"] = make_msgid(domain=section.sender.rpartition("@")[2])
     # no answer from the holiday assistants (RFC 3834)
     mail["Auto-Submitted"] = "auto-generated"

@@ -88,7 +88,7 @@ def _study_held(look: Look) -> Found:
 
 
 def _peer_down(look: Look) -> Found:
-    receivers = {name for route in look.config.routes for name in route.send_to}
+    receivers = _receivers(look)
     for name, line in looks.peer_looks(look.session).items():
         if name in receivers and line.trouble is not None:
             yield (
@@ -96,6 +96,10 @@ def _peer_down(look: Look) -> Found:
                 f"Peer {name} does not answer since {_time(line.since)}.",
                 "`dicom-node check` says why; the reports wait and are sent when it is back",
             )
+
+
+def _receivers(look: Look) -> set[str]:
+    return {name for route in look.config.routes for name in route.send_to}
 
 
 def _delivery_late(look: Look) -> Found:
@@ -153,8 +157,10 @@ def _disk_full(look: Look) -> Found:
 def _certificate(look: Look) -> Found:
     days = timedelta(days=look.limit(AlertRule.CERTIFICATE))
     ends = dict(look.seen.certificates)
+    # no other peer is asked again and again: what was seen of it once stays as it was
+    asked = {name for name in _receivers(look) if look.config.peers[name].tls is not None}
     for name, line in looks.peer_looks(look.session).items():
-        if line.certificate_ends_at is not None:
+        if name in asked and line.certificate_ends_at is not None:
             ends[f"of peer {name}"] = line.certificate_ends_at
     for name, end in sorted(ends.items()):
         if end - look.now < days:
@@ -162,8 +168,16 @@ def _certificate(look: Look) -> Found:
             yield (
                 name,
                 f"The certificate {name} {word} {end.date().isoformat()}.",
-                "renew it; the file is taken up without a restart",
+                _renewal(name),
             )
+
+
+def _renewal(name: str) -> str:
+    if name.startswith("of peer "):
+        return "have its people renew it"
+    if name in ("of hosts", "of web.tls"):  # what serves with it reads it at its start
+        return "renew it, then restart the node"
+    return "renew it; the file is taken up without a restart"
 
 
 def _clock(look: Look) -> Found:
@@ -218,6 +232,15 @@ def _files_aside(look: Look) -> Found:
             "",
             f"{number} received files could not be indexed in the last hour.",
             "look at `set aside` in `dicom-node status`",
+        )
+    number = trouble.events_since(look.session, "instance_conflict", look.now - _HOUR)
+    if number:
+        yield (
+            "other content",
+            f"In the last hour {number} images came again with other content under a known SOP "
+            "Instance UID: the first content stays, the other was set aside.",
+            "if the first is wrong, send the study under new UIDs; then move them away "
+            "(`set aside` in `dicom-node status`)",
         )
 
 

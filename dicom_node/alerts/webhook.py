@@ -67,6 +67,9 @@ class Webhook:
             timed_out = isinstance(error, TimeoutError)
             why = "it does not answer in time" if timed_out else getattr(error, "strerror", None)
             raise NodeError(what, why or "no answer", _FIX) from None
+        except UnicodeError:  # its text would quote the secret
+            why = "the address or the token has a character that is not ASCII"
+            raise NodeError(what, why, "write them as the service gave them") from None
         if 300 <= status < 400:
             raise NodeError(what, f"it leads elsewhere (HTTP status {status})", _FIX)
         if not 200 <= status < 300:

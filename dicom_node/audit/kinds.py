@@ -47,6 +47,7 @@ class Shape(StrEnum):
 
     OURSELVES = "ourselves"
     FROM_PEER = "from a peer to us"
+    PULLED = "from a peer to us, who asked for it"
     TO_PEER = "from us to a peer"
     CALLER = "a caller of ours"
     PERSON = "a person"
@@ -72,9 +73,9 @@ MAPPED: Final[Mapping[str, Told]] = {
     "role_ended": Told(APPLICATION_ACTIVITY, "E", Shape.OURSELVES, type=APPLICATION_STOP),
     "instances_received": Told(INSTANCES_TRANSFERRED, "C", Shape.FROM_PEER),
     "instance_refused": Told(INSTANCES_TRANSFERRED, "C", Shape.CALLER, "4"),
-    "study_asked_for": Told(BEGIN_TRANSFERRING, "E", Shape.FROM_PEER),
-    "study_pulled": Told(INSTANCES_TRANSFERRED, "C", Shape.FROM_PEER),
-    "study_not_pulled": Told(INSTANCES_TRANSFERRED, "C", Shape.FROM_PEER, "8"),
+    "study_asked_for": Told(BEGIN_TRANSFERRING, "E", Shape.PULLED),
+    "study_pulled": Told(INSTANCES_TRANSFERRED, "C", Shape.PULLED),
+    "study_not_pulled": Told(INSTANCES_TRANSFERRED, "C", Shape.PULLED, "8"),
     "report_sent": Told(INSTANCES_TRANSFERRED, "C", Shape.TO_PEER),
     "report_delayed": Told(INSTANCES_TRANSFERRED, "C", Shape.TO_PEER, "4"),
     "report_failed": Told(INSTANCES_TRANSFERRED, "C", Shape.TO_PEER, "8"),

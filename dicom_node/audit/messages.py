@@ -117,11 +117,12 @@ def _event(event: Any, told: Told) -> ET.Element:
 
 def _participants(event: Any, shape: Shape, us: Identity) -> Iterator[ET.Element]:
     data = event.data
-    if shape is Shape.FROM_PEER:
+    if shape in (Shape.FROM_PEER, Shape.PULLED):
+        we_asked = shape is Shape.PULLED
         title, host = us.peers.get(event.peer or "", (event.peer or "unknown", ""))
         host = host or _host_of(us, title)
-        yield _participant(title, requestor=True, role=SOURCE, where=host)
-        yield _participant(us.ae_title, role=DESTINATION, where=us.host)
+        yield _participant(title, requestor=not we_asked, role=SOURCE, where=host)
+        yield _participant(us.ae_title, requestor=we_asked, role=DESTINATION, where=us.host)
     elif shape is Shape.TO_PEER:
         title, host = us.peers.get(event.peer or "", (event.peer or "unknown", ""))
         yield _participant(us.ae_title, requestor=True, role=SOURCE, where=us.host)

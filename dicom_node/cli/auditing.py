@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 
 from dicom_node.cli.options import (
     DEFAULT_CONFIG,
+    LARGEST,
     AsJson,
     ConfigFile,
+    Reason,
     Wide,
     config_now,
     console,
@@ -40,7 +42,7 @@ Kind = Annotated[str | None, typer.Option(help="Only events of this kind.")]
 @app.command("list")
 def list_events(
     config: ConfigFile = DEFAULT_CONFIG,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="How many, newest first.")] = 50,
     kind: Kind = None,
     study: Annotated[str | None, typer.Option(help="Only of this study, by its UID.")] = None,
     wide: Wide = False,
@@ -113,7 +115,7 @@ def verify(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
 
 @app.command()
 def accept(
-    reason: Annotated[str, typer.Option(help="Why, for the audit trail. No patient data.")],
+    reason: Reason,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Accept the trail as it is now, as after a restored backup; what deviates stays on record.
@@ -145,6 +147,8 @@ def export(
 
     loaded = config_now(config)
     with database_of(loaded) as database:
+        # first: whoever breaks off has read what came before
+        _note_reading(database, f"export as {form}")
         with database.read() as session:
             for item in _sealed(session, since):
                 if form == "json":
@@ -153,7 +157,6 @@ def export(
                     text = message_of(item.event, identity_of(loaded), item.link)
                     if text is not None:
                         typer.echo(text)
-        _note_reading(database, f"export as {form}")
 
 
 def _sealed(session: Session, since: datetime | None) -> Iterator[Sealed]:

@@ -23,6 +23,7 @@ from dicom_node.cli.options import (
     known_peer,
     print_json,
     say,
+    user,
 )
 from dicom_node.clock import SystemClock
 from dicom_node.config import NodeConfig
@@ -33,7 +34,7 @@ from dicom_node.serve.backfill import Backfill, Outcome, Step
 from dicom_node.serve.locks import hold, holders
 from dicom_node.serve.pace import Hours, Pace, parse_rate
 from dicom_node.serve.signals import by_thread
-from dicom_node.serve.wanted import Wanted, regions_of
+from dicom_node.serve.wanted import Wanted, modalities_of, regions_of
 from dicom_node.store.spool import Spool
 
 _DAY = ["%Y-%m-%d"]
@@ -88,7 +89,7 @@ def backfill(
     wanted = Wanted(
         first.date(),
         last.date(),
-        [text.strip().upper() for text in modality],
+        modalities_of(modality),
         regions_of(body_part or []),
     )
     pipelines = {name: (item.version, item.weights_sha256) for name, item in bundles.items()}
@@ -104,6 +105,7 @@ def backfill(
             clock=SystemClock(),
             wait=stop.wait,
             first_wait=loaded.retry.first_seconds,
+            by=user(),
             route_again=route_again,
         )
         pace = Pace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ import typer
 
 from dicom_node.cli.options import (
     DEFAULT_CONFIG,
+    LARGEST,
     AsJson,
     ConfigFile,
     config_now,
@@ -19,6 +20,8 @@ from dicom_node.cli.options import (
     print_json,
     say,
     show,
+    text_of,
+    user,
 )
 from dicom_node.clock import SystemClock
 from dicom_node.config import InvalidConfigError
@@ -34,14 +37,26 @@ app = typer.Typer(help="See and change node.yaml with its history.", no_args_is_
 
 NewFile = Annotated[Path, typer.Argument(help="A file with the new text of node.yaml.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the history and the audit trail.")]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base",
+        metavar="SHA256",
+        help="What `config diff` compared with: refuse when node.yaml holds another text by now. "
+        "Without it: node.yaml as it is.",
+    ),
+]
 _SHOWN: Final = 10
+_SHA256: Final = re.compile(r"[0-9a-f]{8,64}")
+_SHORT: Final = 12
+"""Digits of a SHA-256 that a person is shown."""
 
 
 def reload(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Let the running node take routes, peers and the like from node.yaml again.
 
     No association is dropped. A file with mistakes changes nothing, and says so. Exit status: 0
-    taken, 1 nothing runs or answers, 2 the file has mistakes.
+    taken, 1 nothing runs, or not every role has answered, 2 the file has mistakes.
 
     Example: dicom-node reload
     """
@@ -56,7 +71,7 @@ def reload(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
         _tell(reloaded)
     if reloaded.line is not None and not reloaded.line.taken:
         raise typer.Exit(2)
-    if reloaded.line is None:
+    if reloaded.line is None or reloaded.late:
         raise typer.Exit(1)
 
 
@@ -67,7 +82,7 @@ def check(new: NewFile, config: ConfigFile = DEFAULT_CONFIG) -> None:
     Example: dicom-node config check new.yaml
     """
     with _configuring(config) as configuring:
-        proposal = configuring.propose(_text(new))
+        proposal = configuring.propose(text_of(new))
     if proposal.problems:
         raise InvalidConfigError(new, [*proposal.problems])
     say("it can be applied", mark="ok  ", style="green")
@@ -87,7 +102,7 @@ def diff(
 
     Example: dicom-node config diff new.yaml --last 500
     """
-    text = _text(new)
+    text = text_of(new)
     with _configuring(config) as configuring:
         proposal = configuring.propose(text)
         if proposal.problems:
@@ -95,7 +110,12 @@ def diff(
         tried = configuring.dry_run(text, last)
     if as_json:
         print_json(
-            {"diff": proposal.diff, "needs_restart": proposal.needs_restart, "dry_run": tried}
+            {
+                "base": proposal.base,
+                "diff": proposal.diff,
+                "needs_restart": proposal.needs_restart,
+                "dry_run": tried,
+            }
         )
         return
     for line in proposal.diff.splitlines():
@@ -106,18 +126,18 @@ def diff(
         say(f"  {item.study_uid}: {'; '.join(item.now)} -> {'; '.join(item.then)}")
     if len(tried.changed) > _SHOWN:
         say(f"  and {len(tried.changed) - _SHOWN} more: see --json")
+    say(f"to apply it to the text that it was compared with: --base {proposal.base[:_SHORT]}")
 
 
 @app.command("apply")
-def apply(new: NewFile, why: Why, config: ConfigFile = DEFAULT_CONFIG) -> None:
+def apply(new: NewFile, why: Why, config: ConfigFile = DEFAULT_CONFIG, base: Base = "") -> None:
     """Write a new text into node.yaml and let the node take it.
 
-    Example: dicom-node config apply new.yaml --why "second CT scanner"
+    Example: dicom-node config apply new.yaml --why "second CT scanner" --base 3f9a1c07b2de
     """
-    text = _text(new)
+    text = text_of(new)
     with _configuring(config) as configuring:
-        _, base = configuring.current()
-        done = configuring.apply(text, base=base, by=_account(), why=why)
+        done = configuring.apply(text, base=_whole(base, configuring), by=_account(), why=why)
     say(f"configuration {done.number} is written to {config}")
     _tell(done.reloaded)
 
@@ -141,17 +161,18 @@ def history(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> Non
 
 @app.command("rollback")
 def rollback(
-    number: Annotated[int, typer.Argument(help="Its number in the history.")],
+    number: Annotated[int, typer.Argument(max=LARGEST, help="Its number in the history.")],
     why: Why,
     config: ConfigFile = DEFAULT_CONFIG,
+    base: Base = "",
 ) -> None:
     """Write an earlier text into node.yaml again and let the node take it.
 
     Example: dicom-node config rollback 3 --why "the new route was wrong"
     """
     with _configuring(config) as configuring:
-        _, base = configuring.current()
-        done = configuring.roll_back(number, base=base, by=_account(), why=why)
+        found = _whole(base, configuring)
+        done = configuring.roll_back(number, base=found, by=_account(), why=why)
     say(f"configuration {done.number}, the text of {number}, is written to {config}")
     _tell(done.reloaded)
 
@@ -165,15 +186,22 @@ def _configuring(file: Path) -> Iterator[Configuring]:
         yield Configuring(file, now, database, SystemClock())
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(str(file), "it is not UTF-8 text", "save it as UTF-8") from None
+def _whole(base: str, configuring: Configuring) -> str:
+    """Return the SHA-256 that a person gave the beginning of; of the file as it is for none."""
+    _, now = configuring.current()
+    if not base:
+        return now
+    if not _SHA256.fullmatch(base.lower()):
+        raise ConfigError(
+            f"--base {base}",
+            "it is not the beginning of a SHA-256 (8 to 64 digits)",
+            "copy it from `dicom-node config diff`",
+        )
+    return now if now.startswith(base.lower()) else base
 
 
 def _account() -> str:
-    return f"{getpass.getuser()} (command line)"
+    return f"{user()} (command line)"
 
 
 def _restart(keys: Sequence[str]) -> None:
@@ -189,6 +217,9 @@ def _tell(reloaded: Reloaded) -> None:
         raise NodeError("reload", "the node has not answered in time", "see its log")
     elif line.taken:
         say("the node has taken it", mark="ok  ", style="green")
+        if reloaded.late:
+            names = ", ".join(reloaded.late)
+            say(f"not yet by it: {names} (see the log)", mark="warn", style="yellow")
         _restart(line.needs_restart)
     else:
         for problem in line.problems:

@@ -14,6 +14,7 @@ from dicom_node.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigFile,
+    Reason,
     database_of,
     print_json,
     say,
@@ -78,7 +79,7 @@ def upgrade(config: ConfigFile = DEFAULT_CONFIG) -> None:
 @app.command()
 def rollback(
     to: Annotated[str, typer.Argument(help="The revision that the older version needs.")],
-    reason: Annotated[str, typer.Option(help="Why, for the audit trail. No patient data.")],
+    reason: Reason,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:

@@ -10,6 +10,7 @@ from dicom_node.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigFile,
+    Reason,
     Wide,
     config_now,
     console,
@@ -65,7 +66,7 @@ def listed(
 @app.command("forget")
 def forget(
     name: Annotated[str, typer.Argument(help="The host.")],
-    reason: Annotated[str, typer.Option(help="Why, for the audit trail. No patient data.")],
+    reason: Reason,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Take out a host that never comes back, with all that it held.

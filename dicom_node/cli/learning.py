@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dicom_node.cli.options import console, say
+from dicom_node.cli.options import console, say, text_of
 from dicom_node.config import load_config
 from dicom_node.errors import ConfigError
 from dicom_node.inference.bundles import Bundle, find_bundles, load_bundle
@@ -121,7 +121,15 @@ def train(
     for key, value in done.figures.items():
         say(f"      {key} {value:.4f}")
     # not by the console: a terminal's line breaks would be copied with the command
-    typer.echo(f"next: dicom-node pipelines evaluate {name} --data {data} --weights {done.weights}")
+    tested = data
+    if done.on_every_row:
+        if done.figures:
+            say("      these figures are cross-validated")
+        say("      all of the data was trained on: measure the weights on a folder OTHER")
+        tested = Path("OTHER")
+    typer.echo(
+        f"next: dicom-node pipelines evaluate {name} --data {tested} --weights {done.weights}"
+    )
     typer.echo(f"then: dicom-node pipelines install {name} {done.weights}")
 
 
@@ -153,7 +161,7 @@ def install(
     checked, content = installing.check_weights(bundle_of(name, config), file)
     folder = _folder(name, to, config)
     known = None if figures is None else installing.read_figures(figures, checked.weights_sha256)
-    text = None if card is None else card.read_text(encoding="utf-8")
+    text = None if card is None else text_of(card)
     say(run_on_simulated_input(checked), mark="ok  ", style="green")
     done = installing.install(checked, content, folder, version, text, known)
     how = "is there already" if done.already else "installed"

@@ -11,6 +11,7 @@ from dicom_node.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigFile,
+    Reason,
     Wide,
     console,
     database_of,
@@ -26,7 +27,6 @@ from dicom_node.store import overview
 from dicom_node.terminal import Listing, Row, local_time
 
 StudyUid = Annotated[str, typer.Argument(help="The study, by its Study Instance UID.")]
-Reason = Annotated[str, typer.Option(help="Why, for the audit trail. No patient data.")]
 
 
 def held(config: ConfigFile = DEFAULT_CONFIG, wide: Wide = False, as_json: AsJson = False) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from dicom_node.cli.options import (
     DEFAULT_CONFIG,
+    LARGEST,
     AsJson,
     ConfigFile,
     Wide,
@@ -49,7 +50,9 @@ def status(
     study: Annotated[
         str | None, typer.Argument(help="A Study Instance UID: only this one, with its story.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many studies, newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=LARGEST, help="How many studies, newest first.")
+    ] = 20,
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
@@ -132,7 +135,7 @@ def jobs(
     study: Annotated[
         str | None, typer.Option(help="Only jobs on this study, by its Study Instance UID.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="How many, newest first.")] = 50,
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:

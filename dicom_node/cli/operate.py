@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 
 from dicom_node.cli.options import (
     DEFAULT_CONFIG,
+    LARGEST,
     AsJson,
     ConfigFile,
     console,
     database_of,
     known_peer,
     print_json,
+    user,
 )
 from dicom_node.clock import SystemClock
 from dicom_node.config import load_config
@@ -85,7 +87,7 @@ def check(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 
 def retry(
-    job: Annotated[int | None, typer.Argument(help="The job to run again.")] = None,
+    job: Annotated[int | None, typer.Argument(max=LARGEST, help="The job to run again.")] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     peer: Annotated[
         str | None,
@@ -115,7 +117,7 @@ def retry(
         if job is not None:
             again = [_retry_job(session, job)]
         elif study is not None:
-            again = [lifecycle.route_again(session, study, SystemClock().now())]
+            again = [lifecycle.route_again(session, study, SystemClock().now(), user())]
         else:
             again = [*(_failed_jobs(session) if failed else []), *_deliveries(session, peer)]
     for line in again:
@@ -128,7 +130,7 @@ def _retry_job(session: Session, job_id: int) -> str:
     row = session.get(Job, job_id)
     if row is None:
         raise NodeError(f"job {job_id}", "there is none", "see `dicom-node jobs`")
-    queue.retry(session, row, SystemClock().now())
+    queue.retry(session, row, SystemClock().now(), by=user())
     return f"job {job_id} ({row.pipeline})"
 
 
@@ -146,7 +148,7 @@ def _deliveries(session: Session, peer: str | None) -> list[str]:
     now = SystemClock().now()
     again = []
     for row in overview.unsent_deliveries(session, peer, waiting=peer is not None):
-        outbox.retry(session, row, now)
+        outbox.retry(session, row, now, by=user())
         again.append(f"{row.report.kind} of job {row.report.job_id} to {row.peer}")
     return again
 

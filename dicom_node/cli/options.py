@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.markup import escape
@@ -32,8 +32,37 @@ ConfigFile = Annotated[
 ]
 DEFAULT_CONFIG = Path("node.yaml")
 
+
+def said(text: str) -> str:
+    """Return what was said; an option that says nothing is refused."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; say it in a few words")
+    return text.strip()
+
+
+Reason = Annotated[
+    str, typer.Option(help="Why, for the audit trail. No patient data.", callback=said)
+]
+
+LARGEST: Final = 2**63 - 1
+"""The largest number that a database takes."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Never shorten a UID.")]
+
+
+def text_of(file: Path) -> str:
+    """Return what a text file holds.
+
+    Raises:
+        ConfigError: There is none, or it is no UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(str(file), "there is no such file", "check the path") from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(file), "it is not UTF-8 text", "save it as UTF-8") from None
 
 
 def print_json(value: Any) -> None:

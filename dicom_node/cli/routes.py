@@ -12,13 +12,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from dicom_node.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile, console, print_json
+from dicom_node.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigFile,
+    console,
+    database_of,
+    print_json,
+)
 from dicom_node.config import NodeConfig
 from dicom_node.delivery.folder import files_in
 from dicom_node.errors import NodeError
 from dicom_node.model.identifiers import is_valid_uid
 from dicom_node.model.instances import InstanceFacts
-from dicom_node.serve.trying import read_facts
+from dicom_node.serve.trying import indexed_facts, read_facts
 
 _SLOW: Final = 200
 """Files; more take a few seconds to read."""
@@ -55,7 +62,7 @@ def route(
     specs = {name: bundle.spec for name, bundle in bundles.items()}
     explained = []
     for number, (study_uid, facts) in enumerate(_studies(explain, loaded, sender).items()):
-        decision = decide(loaded.routes, specs, facts, loaded.dicom_peers)
+        decision = decide(loaded.routes, specs, facts, loaded.peers)
         explained.append({"study": study_uid, **decision_json(decision)})
         if not as_json:
             _print("\n\n" if number else "")
@@ -77,7 +84,8 @@ def _print(text: str) -> None:
 def _studies(what: str, config: NodeConfig, sender: str) -> dict[str, list[InstanceFacts]]:
     path = Path(what)
     if not path.exists() and is_valid_uid(what):
-        return {what: _indexed(what, config)}
+        with database_of(config) as database:
+            return {what: indexed_facts(database, what)}
     studies: dict[str, list[InstanceFacts]] = {}
     unread = 0
     for file in _progress(_files(path)):
@@ -99,11 +107,7 @@ _FIX: Final = "name a DICOM file, a folder of them, or the UID of a study that w
 def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise NodeError(str(path), "there is no such file or folder", _FIX)
-    try:
-        found = files_in(path)
-    except NodeError as error:
-        why = "it is not a DICOM file" if path.is_file() else error.why
-        raise NodeError(str(path), why, _FIX) from error
+    found = files_in(path)
     if found.not_dicom:
         typer.echo(f"{len(found.not_dicom)} files left out: they are not DICOM", err=True)
     return list(found.files)
@@ -114,24 +118,6 @@ def _progress(files: list[Path]) -> Iterable[Path]:
     if len(files) < _SLOW or not terminal.is_terminal:
         return files
     return track(files, "reading headers", console=terminal, transient=True)
-
-
-def _indexed(study_uid: str, config: NodeConfig) -> list[InstanceFacts]:
-    from sqlalchemy import select
-
-    from dicom_node.store import index
-    from dicom_node.store.database import Database
-    from dicom_node.store.tables import Study
-
-    database = Database(config.database_url)
-    database.migrate()
-    with database.read() as session:
-        study = session.scalar(select(Study).where(Study.study_instance_uid == study_uid))
-        if study is None:
-            raise NodeError(
-                f"study {study_uid}", "it is not in the index", "see `dicom-node status`"
-            )
-        return index.facts_of_study(session, study)
 
 
 COMMANDS = (route,)

@@ -10,11 +10,14 @@ import typer
 
 from dicom_node.cli.options import (
     DEFAULT_CONFIG,
+    LARGEST,
     AsJson,
     ConfigFile,
     database_of,
+    said,
     say,
     show,
+    text_of,
     user,
 )
 from dicom_node.clock import SystemClock
@@ -102,7 +105,7 @@ def remove(name: Name, config: ConfigFile = DEFAULT_CONFIG) -> None:
 @app.command("token")
 def token(
     name: Name,
-    label: Annotated[str, typer.Option(help="What it is for.")],
+    label: Annotated[str, typer.Option(help="What it is for.", callback=said)],
     role: Annotated[Role, typer.Option(help="What it may do, at most.")] = Role.VIEWER,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
@@ -134,7 +137,9 @@ def tokens(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
 
 @app.command("revoke")
 def revoke(
-    number: Annotated[int, typer.Argument(help="The token's number, of `users tokens`.")],
+    number: Annotated[
+        int, typer.Argument(max=LARGEST, help="The token's number, of `users tokens`.")
+    ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Revoke a script's token: its next call is refused.
@@ -155,7 +160,7 @@ def _password(file: Path | None) -> str:
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     if str(file) == "-":
         return sys.stdin.readline().rstrip("\r\n")
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = text_of(file).splitlines()
     if not lines:
         raise NodeError(f"file {file}", "it is empty", "put the password into its first line")
     return lines[0]

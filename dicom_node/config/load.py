@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -84,12 +85,17 @@ def read_text(file: Path) -> str:
 
 
 def config_of_text(
-    text: str, file: Path, known_pipelines: Iterable[str] | None = None
+    text: str,
+    file: Path,
+    known_pipelines: Iterable[str] | None = None,
+    mend_body_part: Callable[[str], str] | None = None,
 ) -> NodeConfig:
     """Check the text of a `node.yaml` that need not be in its file yet.
 
     Args:
         file: Where it belongs; mistakes are told with its name.
+        mend_body_part: Says how to mend a body part that no image can meet, "" for any other;
+            None: not checked here.
 
     Raises:
         InvalidConfigError: The text has mistakes; all of them are in `problems`.
@@ -97,12 +103,12 @@ def config_of_text(
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         lines = _Lines(root)
-        data = _UniqueKeyLoader(text).get_single_data()
+        data = _TextKeyLoader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
+        fix = error.fix if isinstance(error, _MisreadError) else "mend the YAML of this line"
         raise InvalidConfigError(
-            file,
-            [Problem(file, line, "YAML", str(error.problem), "mend the YAML of this line")],
+            file, [Problem(file, line, "YAML", str(error.problem), fix)]
         ) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         why = "it is not YAML" if isinstance(error, RecursionError) else str(error).splitlines()[0]
@@ -119,26 +125,67 @@ def config_of_text(
         raise InvalidConfigError(
             file, [_problem(file, lines, data, item) for item in error.errors()]
         ) from None
-    config = _absolute(config, file.resolve().parent)
-    problems = list(_references(file, lines, config, known_pipelines))
+    problems = [*_homeless(file, lines, config), *_references(file, lines, config, known_pipelines)]
+    if mend_body_part is not None:
+        problems += _body_parts(file, lines, config, mend_body_part)
     if problems:
         raise InvalidConfigError(file, problems)
-    return config
+    return _absolute(config, file.resolve().parent)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice: the second would silently win."""
+class _MisreadError(yaml.constructor.ConstructorError):
+    """YAML reads something otherwise than its writer meant it; it has a fix of its own."""
+
+    def __init__(self, node: yaml.Node, why: str, fix: str) -> None:
+        super().__init__(None, None, why, node.start_mark)
+        self.fix = fix
+
+
+class _TextKeyLoader(yaml.SafeLoader):
+    """A safe loader whose keys are texts, each given once: a second would silently win.
+
+    A value that is not what YAML or its tag takes it for (`2026-02-30`) is refused with its line.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                why = "braces or brackets stand where a key or a text belongs"
+                fix = "fill in the template's `{{ … }}`, or put a text that holds them in quotes"
+                raise _MisreadError(key_node, why, fix)
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                why = f"the key `{key_node.value}` is read as {_YAML_WORDS.get(type(key), key)}"
+                fix = f'put the name in quotes: "{key_node.value}"'
+                raise _MisreadError(key_node, why, fix)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            if not isinstance(node, yaml.ScalarNode):
+                raise
+            kind = node.tag.rpartition(":")[2]
+            why = f"{node.value[:60]!r} is no {kind}, as which YAML reads it"
+            raise _MisreadError(node, why, "correct it, or put a text in quotes") from None
+
+
+_YAML_WORDS: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "nothing",
+    date: "a date",
+    datetime: "a time",
+}
+"""What YAML makes of a key without quotes."""
 
 
 class _Lines:
@@ -168,6 +215,9 @@ class _Lines:
 
 def _problem(file: Path, lines: _Lines, data: dict[str, Any], item: Any) -> Problem:
     path: KeyPath = tuple(item["loc"])
+    of_key = path[-1:] == ("[key]",)
+    if of_key:
+        path = path[:-1]
     peer: type[BaseModel] = Peer
     if path[:1] == ("peers",) and len(path) > 2:
         # pydantic puts the kind of the peer behind its name
@@ -191,7 +241,8 @@ def _problem(file: Path, lines: _Lines, data: dict[str, Any], item: Any) -> Prob
     shown = "" if isinstance(value, dict | list) else f" (found: {found})"
     if kind == "value_error" and repr(value) in why:
         shown = ""
-    return Problem(file, lines.of(path), key, why + shown, _fix_for(kind, item))
+    fix = "correct the key as the reason says" if of_key and kind == "value_error" else ""
+    return Problem(file, lines.of(path), key, why + shown, fix or _fix_for(kind, item))
 
 
 def _fix_for(kind: str, item: Any) -> str:
@@ -279,6 +330,36 @@ def _references(
     for name in config.pipelines:
         if pipelines is not None and name not in pipelines:
             yield unknown(("pipelines", name), name, "pipeline", pipelines)
+
+
+def _body_parts(
+    file: Path, lines: _Lines, config: NodeConfig, mend: Callable[[str], str]
+) -> Iterator[Problem]:
+    for number, route in enumerate(config.routes):
+        for index, text in enumerate(route.when.body_part or ()):
+            if fix := mend(text):
+                path = ("routes", number, "when", "body_part", index)
+                why = f"the anatomy vocabulary does not know `{text}`: no image would meet it"
+                yield Problem(file, lines.of(path), _dotted(path), why, fix)
+
+
+def _homeless(file: Path, lines: _Lines, value: object, path: KeyPath = ()) -> Iterator[Problem]:
+    """Tell of files that are named by the home folder of a user who is not there."""
+    if isinstance(value, Path):
+        try:
+            value.expanduser()
+        except RuntimeError:
+            why = f"no home folder is known for `{value.parts[0]}`"
+            fix = "name the file by its whole path"
+            yield Problem(file, lines.of(path), _dotted(path), why, fix)
+        return
+    inner: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, BaseModel | Mapping):
+        inner = value.items() if isinstance(value, Mapping) else value
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    for key, item in inner:
+        yield from _homeless(file, lines, item, (*path, key))
 
 
 def _absolute(config: NodeConfig, base: Path) -> NodeConfig:

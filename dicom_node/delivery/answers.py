@@ -79,9 +79,14 @@ _STORED: Final = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
 not match SOP class": the peer has it (PS3.4 Table B.2-1)."""
 
 
+DUPLICATE: Final = 0x0111
+"""Duplicate SOP Instance (PS3.7 annex C): it has this object already, as after a crash between its
+answer and our record. Our UIDs are derived from what is in an object, so it is the same one."""
+
+
 def verdict_of(status: int) -> Verdict:
     """Return what a status of the storage service means (PS3.4 Table B.2-1)."""
-    if status in _STORED:
+    if status in _STORED or status == DUPLICATE:
         return Verdict.SENT
     # 0xA9xx: data set does not match SOP class; the same object will not do so later
     return Verdict.NEVER if status & 0xFF00 == 0xA900 else Verdict.TRY_AGAIN
@@ -91,5 +96,8 @@ def status_text(status: int | None, comment: str = "") -> str:
     """Say a status in words; None: there was no answer."""
     if status is None:
         return "no answer: timed out or the connection broke"
-    text = f"status 0x{status:04X} ({code_to_category(status)})"
+    meaning = code_to_category(status)
+    if status == DUPLICATE:
+        meaning = "Warning: it has an object of this UID already"
+    text = f"status 0x{status:04X} ({meaning})"
     return f"{text}: {comment}" if comment else text

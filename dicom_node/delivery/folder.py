@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.delivery.answers import Answer, Destination, Outgoing
 from dicom_node.errors import NodeError
+from dicom_node.model.unreadable import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,24 @@ def files_in(folder: Path) -> Found:
     """List the DICOM files under a folder, or the one file named.
 
     Raises:
-        NodeError: There is no such folder, or it holds no DICOM file.
+        NodeError: There is no such folder, it holds no DICOM file, or not all of it can be read.
     """
     if not folder.exists():
         raise NodeError(str(folder), "there is no such file or folder", "check the path")
-    every = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
     files: list[Path] = []
     others: list[Path] = []
-    for file in every:
-        (files if _sop_class(file) else others).append(file)
+    try:
+        for file in [folder] if folder.is_file() else sorted(_every(folder)):
+            (files if _is_dicom(file) else others).append(file)
+    except OSError as error:
+        # what is passed over here, nobody would miss
+        why = error.strerror or type(error).__name__
+        raise NodeError(
+            str(error.filename or folder), why, "check its rights, or move it"
+        ) from None
     if not files:
-        raise NodeError(str(folder), "it holds no DICOM file", "name a folder that does")
+        why = "it is not a DICOM file" if folder.is_file() else "it holds no DICOM file"
+        raise NodeError(str(folder), why, "name a DICOM file, or a folder of them")
     return Found(tuple(files), tuple(others))
 
 
@@ -51,8 +59,19 @@ def _context(file: Path) -> tuple[str, str]:
     return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
 
 
-def _sop_class(file: Path) -> str | None:
+def _every(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (file for name in names if (file := Path(place, name)).is_file())
+
+
+def _is_dicom(file: Path) -> bool:
     try:
-        return _context(file)[0]
-    except (InvalidDicomError, AttributeError, OSError):
-        return None
+        _context(file)
+    except OSError:
+        raise
+    except UNREADABLE:
+        return False
+    return True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import _config as pynetdicom_config
@@ -21,10 +21,14 @@ from dicom_node.delivery.comments import without_patient
 from dicom_node.delivery.transcode import UNCOMPRESSED, can_be_uncompressed, uncompress
 from dicom_node.errors import AssociationError
 from dicom_node.model.peers import Peer
+from dicom_node.model.unreadable import UNREADABLE
 from dicom_node.requestor import ScuSettings, associate
 
 _MAX_CONTEXTS: Final = 128
 """Presentation contexts that one association may propose (PS3.8 section 9.3.2.2)."""
+_MOST_LOST: Final = 3
+"""Associations that may be lost before the rest is left for later: one object that a peer breaks
+off on holds up none behind it, and a peer that answers nothing does not take all day."""
 _SEVERAL: Final = ""
 """Stands for the uncompressed transfer syntaxes, of which the peer chooses one."""
 
@@ -49,7 +53,9 @@ class CStore:
 
 
 def store(settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]) -> Iterator[Answer]:
-    """Send objects to a peer over one association; yields one answer for each.
+    """Send objects to a peer over one association, or a new one for what a lost one leaves.
+
+    Yields one answer for each.
 
     Only the SOP classes at hand are proposed, as many PACS refuse long lists. An object goes in
     the transfer syntax of its file, or uncompressed when the peer takes it only so.
@@ -58,7 +64,7 @@ def store(settings: ScuSettings, peer: Peer, objects: Sequence[Outgoing]) -> Ite
     for item in objects:
         try:
             ready.append(_with_syntax(item))
-        except (OSError, InvalidDicomError, AttributeError) as error:
+        except UNREADABLE as error:
             yield _unreadable(item, error)
     for batch in _batches(ready):
         yield from _store_batch(settings, peer, batch)
@@ -116,23 +122,27 @@ def _store_batch(
     wanted = sorted(set().union(*map(_wanted, objects)))
     # a context each, as the acceptor chooses only one transfer syntax of a context
     contexts = [build_context(uid, syntax or list(UNCOMPRESSED)) for uid, syntax in wanted]
-    try:
-        association = associate(settings, peer, contexts)
-    except AssociationError as error:
-        for item in objects:
-            yield Answer(item.id, Verdict.TRY_AGAIN, error.why, away=True)
-        return
-    try:
-        for item in objects:
-            yield _store_one(association, item)
-    finally:
-        if association.is_established:
-            association.release()
+    left = deque(objects)
+    for _ in range(_MOST_LOST):
+        try:
+            association = associate(settings, peer, contexts)
+        except AssociationError as error:
+            for item in left:
+                yield Answer(item.id, Verdict.TRY_AGAIN, error.why, away=True)
+            return
+        try:
+            while left and association.is_established:
+                yield _store_one(association, left.popleft())
+        finally:
+            if association.is_established:
+                association.release()
+        if not left:
+            return
+    for item in left:
+        yield Answer(item.id, Verdict.TRY_AGAIN, "the association was lost before this object")
 
 
 def _store_one(association: Association, item: Outgoing) -> Answer:
-    if not association.is_established:
-        return Answer(item.id, Verdict.TRY_AGAIN, "the association was lost before this object")
     for form in (item, *item.alternatives):
         accepted = {
             str(context.transfer_syntax[0])
@@ -151,7 +161,7 @@ def _store_form(association: Association, item: Outgoing, accepted: set[str]) ->
     as_it_lies = item.transfer_syntax_uid in accepted
     try:
         dataset = dcmread(item.file, stop_before_pixels=as_it_lies)
-    except (OSError, InvalidDicomError) as error:
+    except UNREADABLE as error:
         return _unreadable(item, error)
     if not as_it_lies:
         why_not = _uncompress(dataset, accepted)
@@ -166,10 +176,11 @@ def _store_form(association: Association, item: Outgoing, accepted: set[str]) ->
     except OSError as error:
         association.abort()  # what was begun cannot be ended
         return _unreadable(item, error)
-    except (ValueError, RuntimeError, AttributeError) as error:
+    except (*UNREADABLE, RuntimeError) as error:
         return Answer(item.id, Verdict.TRY_AGAIN, f"it could not be sent ({type(error).__name__})")
     code = status.get("Status")
     if code is None:
+        association.abort()  # one that the peer has broken off still counts as established a while
         return Answer(item.id, Verdict.TRY_AGAIN, status_text(None))
     comment = without_patient(str(status.get("ErrorComment") or ""), dataset)
     text = status_text(code, comment)

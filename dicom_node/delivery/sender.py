@@ -219,7 +219,7 @@ def _alternative(delivery: Delivery, answer: Answer) -> dict[str, str] | None:
 
 
 class Outbox:
-    """Runs one thread per peer until it is stopped.
+    """Runs one thread per peer until it is stopped; safe to be used by several threads.
 
     Args:
         wake: Returns what one sender waits on when nothing is due.
@@ -229,26 +229,51 @@ class Outbox:
         self, senders: Sequence[PeerSender], idle: timedelta, wake: Callable[[], Wake] = Polling
     ) -> None:
         self._idle = idle.total_seconds()
+        self._wake = wake
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(sender, wake()), name=f"sender-{sender.name}")
-            for sender in senders
-        ]
+        self._lock = threading.Lock()
+        self._started = False
+        self._threads: dict[str, threading.Thread] = {}
+        for sender in senders:
+            self.add(sender)
+
+    def add(self, sender: PeerSender) -> None:
+        """Let a peer that has no sender have one; after `stop`, it does not begin."""
+        with self._lock:
+            if sender.name in self._threads or self._stop.is_set():
+                return
+            thread = threading.Thread(
+                target=self._run, args=(sender, self._wake()), name=f"sender-{sender.name}"
+            )
+            if self._started:
+                thread.start()
+            self._threads[sender.name] = thread
+
+    @property
+    def peers(self) -> frozenset[str]:
+        """The peers that have a sender."""
+        with self._lock:
+            return frozenset(self._threads)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        with self._lock:
+            self._started = True
+            for thread in self._threads.values():
+                thread.start()
 
     def stop(self) -> None:
         """Stop after the object in hand."""
         self._stop.set()
-        for thread in self._threads:
+        with self._lock:
+            threads = list(self._threads.values())
+        for thread in threads:
             thread.join()
 
     @property
     def alive(self) -> bool:
         """False when a sender has died: the process should end, to be restarted."""
-        return all(thread.is_alive() for thread in self._threads)
+        with self._lock:
+            return all(thread.is_alive() for thread in self._threads.values())
 
     def _run(self, sender: PeerSender, wake: Wake) -> None:
         failures = 0

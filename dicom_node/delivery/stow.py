@@ -71,7 +71,10 @@ class StowRs:
 
     def check(self) -> str | None:
         """Search for one study (QIDO-RS, PS3.18 section 10.6), which changes nothing."""
-        asked = self._exchange("GET", "/studies?limit=1", {"Accept": "application/dicom+json"})
+        try:
+            asked = self._exchange("GET", "/studies?limit=1", {"Accept": "application/dicom+json"})
+        except _BrokenOffError as error:
+            return str(error)
         if isinstance(asked, str):
             return asked
         return None if asked.status in (200, 204) else asked.refusal()
@@ -87,7 +90,16 @@ class StowRs:
             "Content-Length": str(length),
         }
         body = _body(parts, pieces)
-        reply = self._exchange("POST", "/studies", headers, body)
+        try:
+            reply = self._exchange("POST", "/studies", headers, body)
+        except (_FileError, _BrokenOffError) as error:
+            # the peer is there, and one file that stops us, or it, must not hold up the others
+            if len(parts) > 1:
+                for part in parts:
+                    yield from self._send_some([part])
+            else:
+                yield Answer(parts[0].item.id, Verdict.TRY_AGAIN, str(error))
+            return
         if isinstance(reply, str):
             for part in parts:
                 yield Answer(part.item.id, Verdict.TRY_AGAIN, reply, away=True)
@@ -102,15 +114,22 @@ class StowRs:
     def _exchange(
         self, method: str, path: str, headers: dict[str, str], body: Iterator[bytes] | None = None
     ) -> Reply | str:
-        """Make a request; returns why not when there was no reply."""
+        """Make a request; returns why not when there was no reply.
+
+        Raises:
+            _FileError: A file of the body could not be read: no fault of the peer.
+            _BrokenOffError: The peer was there and broke off: perhaps for what it was sent.
+        """
         try:
             headers = headers | authorization(self._peer)
             context = client_context(self._peer.tls or PeerTls()) if self._secure else None
         except ConfigError as error:
             return f"{error.what}: {error.why}"
         connection = self._connection(context)
+        is_there = False
         try:
             connection.connect()
+            is_there = True
             if connection.sock is not None:
                 connection.sock.settimeout(self._timeouts.answer)
             try:
@@ -121,13 +140,14 @@ class StowRs:
                     raise
             reply = connection.getresponse()
             return read_reply(reply.status, reply.headers, reply.read(_LONGEST_REPLY))
-        except _FileError as error:
-            return f"{_UNREADABLE}: {error}"
         except ssl.SSLError as error:
             return f"no connection: {tls_trouble(error, self._peer.tls or PeerTls())}"
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
-            return f"no answer from {self._host}: {why}"
+            text = f"no answer from {self._host}: {why}"
+            if is_there and not isinstance(error, TimeoutError):
+                raise _BrokenOffError(text) from None
+            return text
         finally:
             connection.close()
 
@@ -140,6 +160,13 @@ class StowRs:
 
 class _FileError(Exception):
     """A file could not be read to its end while it was sent."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{_UNREADABLE}: {why}")
+
+
+class _BrokenOffError(Exception):
+    """The peer took the connection and ended it without an answer."""
 
 
 def _requests(parts: Sequence[_Part]) -> Iterator[list[_Part]]:

@@ -9,10 +9,17 @@ from email.message import Message
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
-from dicom_node.delivery.answers import Answer, Outgoing, Verdict, status_text, verdict_of
+from dicom_node.delivery.answers import (
+    DUPLICATE,
+    Answer,
+    Outgoing,
+    Verdict,
+    status_text,
+    verdict_of,
+)
+from dicom_node.model.unreadable import UNREADABLE
 
 _REFERENCED: Final = "00081199"
 _FAILED: Final = "00081198"
@@ -66,14 +73,16 @@ class Reply:
         """Return what the reply means for an object that was in the request."""
         try:
             uid = str(read_file_meta_info(item.file).MediaStorageSOPInstanceUID)
-        except (OSError, InvalidDicomError, AttributeError):
+        except UNREADABLE:
             uid = ""
         if uid in self.failed:
             reason = self.failed[uid]
             text = f"HTTP {self.status}, {status_text(reason)}"
             verdict = verdict_of(reason)
-            # a failure is none because its reason is that of a warning
-            return Answer(item.id, Verdict.TRY_AGAIN if verdict is Verdict.SENT else verdict, text)
+            if verdict is Verdict.SENT and reason != DUPLICATE:
+                # a failure is none because its reason is that of a warning
+                verdict = Verdict.TRY_AGAIN
+            return Answer(item.id, verdict, text)
         if uid in self.stored:
             warning = self.stored[uid]
             told = f", warning 0x{warning:04X}" if warning else ""

@@ -112,6 +112,7 @@ def ct_study(
         dataset.PixelSpacing = [row, column]
         dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = -1024, 1, "HU"
         dataset.WindowCenter, dataset.WindowWidth = 40, 400
+        dataset.BurnedInAnnotation = "NO"
         dataset.PhotometricInterpretation = "MONOCHROME2"
         stored = np.clip(volume[:, :, number].astype(np.int32) + 1024, 0, 4095).astype(np.uint16)
         _put_pixels(dataset, stored, bits=12, signed=False)

@@ -85,8 +85,7 @@ def run_demo(
                     f"send your own: storescu -aec AINODE -aet {_MODALITY} 127.0.0.1 {port} FILE",
                     soft_wrap=True,
                 )
-                console.print("the node and the PACS are left running; Ctrl-C ends them")
-                _wait_for_interrupt()
+                _wait_for_interrupt(console)
             else:
                 console.print("`make demo KEEP=1` leaves the node and the PACS running")
             database.close()
@@ -238,9 +237,11 @@ def _command() -> str:
     return str(program.relative_to(here) if program.is_relative_to(here) else program)
 
 
-def _wait_for_interrupt() -> None:
+def _wait_for_interrupt(console: Console) -> None:
     stop = threading.Event()
     ask = by_thread(stop.set)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ask())
+    # only now: who reads it may press at once
+    console.print("the node and the PACS are left running; Ctrl-C ends them")
     stop.wait()

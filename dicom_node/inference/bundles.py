@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -138,21 +139,22 @@ def find_bundles(
         weights: A site's own weights by pipeline name.
 
     Raises:
-        PipelineError: A pipeline's files are wrong.
+        PipelineError: A pipeline's files are wrong, or cannot be read.
     """
     found: dict[str, Bundle] = {}
     for folder in [*folders, BUILT_IN]:
-        if not folder.is_dir():
-            raise PipelineError(
-                str(folder), "there is no such folder", "correct `pipelines_path` in node.yaml"
-            )
-        for candidate in sorted(folder.iterdir()):
-            # one that begins with a dot is on its way here
-            if candidate.name.startswith(".") or candidate.name in found:
-                continue
-            if (candidate / "configs" / "dicom.yaml").is_file():
-                own = (weights or {}).get(candidate.name)
-                found[candidate.name] = load_bundle(candidate, own)
+        with _told(folder):
+            if not folder.is_dir():
+                raise PipelineError(
+                    str(folder), "there is no such folder", "correct `pipelines_path` in node.yaml"
+                )
+            for candidate in sorted(folder.iterdir()):
+                # one that begins with a dot is on its way here
+                if candidate.name.startswith(".") or candidate.name in found:
+                    continue
+                if (candidate / "configs" / "dicom.yaml").is_file():
+                    own = (weights or {}).get(candidate.name)
+                    found[candidate.name] = load_bundle(candidate, own)
     return found
 
 
@@ -163,8 +165,13 @@ def load_bundle(folder: Path, own_weights: Path | None = None) -> Bundle:
     weights as MONAI bundles do, in `models/model.safetensors`.
 
     Raises:
-        PipelineError: One of them is wrong.
+        PipelineError: One of them is wrong, or cannot be read.
     """
+    with _told(folder):
+        return _load_bundle(folder, own_weights)
+
+
+def _load_bundle(folder: Path, own_weights: Path | None) -> Bundle:
     name = folder.name
     spec = _spec(folder)
     metadata = _metadata(folder)
@@ -194,6 +201,19 @@ def load_bundle(folder: Path, own_weights: Path | None = None) -> Bundle:
     model = model_file(folder)
     sha = _sha256(model) if model.is_file() else ""
     return Bundle(name, folder, spec, version, model, sha, True)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Name the file that the system refuses: one that we may not read, a name too long."""
+    try:
+        yield
+    except OSError as error:
+        raise PipelineError(
+            str(error.filename or folder),
+            f"it cannot be read: {error.strerror}",
+            "let the node's user read it, or name another in node.yaml",
+        ) from None
 
 
 def model_file(folder: Path) -> Path:

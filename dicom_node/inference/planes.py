@@ -13,8 +13,9 @@ from pydicom.dataset import Dataset
 from dicom_node.inference.display import number
 from dicom_node.model.findings import ImageReference
 
-_HOUNSFIELD: Final = frozenset({"", "HU", "HU_MOD", "US"})
-"""Rescale Type (0028,1054): US, unspecified, is what many scanners write for Hounsfield units."""
+_HOUNSFIELD: Final = frozenset({"", "HU", "US"})
+"""Rescale Type (0028,1054): US, unspecified, is what many scanners write for Hounsfield units.
+HU_MOD (PS3.3 C.11.1.1.2) is not among them: a multi-energy CT has changed the numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ from dicom_node.model.pipeline import (
     PipelineSpec,
     SegmentationOutput,
 )
-from dicom_node.model.wording import unit_sign
+from dicom_node.model.wording import percent, unit_sign
 
 
 class _Figure(float):
@@ -82,7 +82,7 @@ def _sentence(spec: PipelineSpec, subject: Subject, findings: Iterable[Finding])
             label = item.labels[item.predicted].text
             # of several classifications the first is the one that the template means
             fields.setdefault("label", label)
-            fields.setdefault("probability", _percent(item.probabilities[item.predicted]))
+            fields.setdefault("probability", percent(item.probabilities[item.predicted]))
             members = item.prediction_set or (item.predicted,)
             fields.setdefault("set", ", ".join(item.labels[n].text for n in members))
             said.append(label)
@@ -103,10 +103,3 @@ def _sentence(spec: PipelineSpec, subject: Subject, findings: Iterable[Finding])
     if named <= fields.keys() and ("label" in named or "label" not in fields):
         return spec.statement.format(**fields)
     return f"{name}: {', '.join(said) or count}."
-
-
-def _percent(probability: float) -> str:
-    """Never "100 %" or "0 %" for what is not certain."""
-    if 0.99 < probability < 1:
-        return "> 99 %"
-    return f"{100 * probability:.0f} %"

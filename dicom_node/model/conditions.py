@@ -3,18 +3,96 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+from pydicom.datadict import keyword_dict, repeater_has_keyword, tag_for_keyword
+from pydicom.uid import UID, UID_dictionary
 
 from dicom_node.model.findings import Side
+from dicom_node.model.identifiers import is_valid_uid
+from dicom_node.model.instances import is_binary
+from dicom_node.model.text import squashed
 
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
 
 
-OneOrMore = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+_T = TypeVar("_T")
+Listed = Annotated[list[_T], BeforeValidator(_as_list), Field(min_length=1)]
+"""One of a kind, or a list of them."""
+OneOrMore = Listed[str]
+
+
+def _keyword(text: str) -> str:
+    tag = tag_for_keyword(text)
+    if tag is None and not repeater_has_keyword(text):
+        near = get_close_matches(text, keyword_dict, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else "PS3.6 lists the keywords"
+        raise ValueError(f"DICOM has no attribute with the keyword `{text}`; {hint}")
+    if tag is not None and tag >> 16 == 0x0002:
+        raise ValueError(
+            f"`{text}` stands in a file's meta information, which routing does not see"
+        )
+    if tag is not None and tag >> 16 == 0x0000:
+        raise ValueError(f"`{text}` stands in a message's command, which routing does not see")
+    if tag is not None and is_binary(tag):
+        raise ValueError(f"`{text}` holds binary data, which the index does not keep")
+    return text
+
+
+Keyword = Annotated[str, AfterValidator(_keyword)]
+"""The keyword of an attribute in the data set of an instance (PS3.6)."""
+
+_SOP_CLASSES: Final = {
+    squashed(name): name
+    for name, kind, *_ in UID_dictionary.values()
+    if kind == "SOP Class" and name
+}
+"""Names of PS3.6 annex A, by how names are compared; some retired classes have lost theirs."""
+
+
+def _sop_class(text: str) -> str:
+    if is_valid_uid(text):
+        kind = UID(text).type or "SOP Class"  # one that PS3.6 does not list may be a maker's own
+        if kind != "SOP Class":
+            raise ValueError(f"`{text}` is the UID of a {kind.lower()}, not of a SOP class")
+    elif squashed(text) not in _SOP_CLASSES:
+        near = get_close_matches(squashed(text), _SOP_CLASSES, n=1)
+        hint = f"did you mean `{_SOP_CLASSES[near[0]]}`?" if near else "PS3.6 annex A lists them"
+        raise ValueError(f"DICOM has no SOP class of the name `{text}`; {hint}")
+    return text
+
+
+SopClasses = Listed[Annotated[str, AfterValidator(_sop_class)]]
+"""SOP classes, each by its UID or its name."""
+
+
+def values_in(text: str) -> list[str]:
+    r"""Return the values of "CR, DX" and "CR\DX": no code string holds those (PS3.5 6.2)."""
+    return [part.strip() for part in re.split(r"[,\\]", text)]
+
+
+def _one_value(text: str) -> str:
+    parts = values_in(text)
+    if len(parts) > 1:
+        listed = ", ".join(part for part in parts if part)
+        raise ValueError(f"`{text}` is no single value; several are written as a list: [{listed}]")
+    return text
+
+
+CodeStrings = Listed[Annotated[str, AfterValidator(_one_value)]]
+"""Values of an attribute with the VR CS, any of them or all."""
 
 
 class Strict(BaseModel):
@@ -61,7 +139,7 @@ class Test(Strict):
         if pattern is not None:
             try:
                 re.compile(pattern)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"not a regular expression: {error}") from error
         return pattern
 
@@ -85,14 +163,14 @@ class Conditions(Strict):
         attributes: Any other element by keyword.
     """
 
-    modality: OneOrMore | None = None
+    modality: CodeStrings | None = None
     body_part: OneOrMore | None = None
     view: OneOrMore | None = None
-    laterality: Annotated[list[Side], BeforeValidator(_as_list)] | None = None
+    laterality: Listed[Side] | None = None
     sender: OneOrMore | None = None
-    sop_class: OneOrMore | None = None
+    sop_class: SopClasses | None = None
     contrast: bool | None = None
     slice_thickness_mm: Range | None = None
-    image_type: OneOrMore | None = None
-    not_image_type: OneOrMore | None = None
-    attributes: dict[str, Test] = Field(default_factory=dict)
+    image_type: CodeStrings | None = None
+    not_image_type: CodeStrings | None = None
+    attributes: dict[Keyword, Test] = Field(default_factory=dict)

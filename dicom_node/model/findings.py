@@ -50,7 +50,7 @@ class Subject:
         side: Side of the body.
         images: The source images that show it, in the order used.
         box: (left, top, width, height) in pixels of the first image; None: the whole image.
-        side_source: Where the side came from ("Laterality (0020,0060)", "burned-in marker").
+        side_source: Where the side came from ("Laterality (0020,0060)").
     """
 
     name: str

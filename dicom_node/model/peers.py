@@ -145,3 +145,14 @@ PEER_KINDS: Final[Mapping[str, type[Strict]]] = {"dicom": Peer, "web": WebPeer}
 AnyPeer = Annotated[
     Annotated[Peer, Tag("dicom")] | Annotated[WebPeer, Tag("web")], Discriminator(_kind)
 ]
+
+
+def sender_of(name: str, peer: AnyPeer) -> str:
+    """Return as whose a peer's images are known: by its AE title.
+
+    A DICOMweb server has none: by the peer's name, as far as an AE title can hold it.
+    """
+    if isinstance(peer, Peer):
+        return peer.ae_title
+    kept = (sign for sign in name if sign.isascii() and sign.isprintable() and sign != "\\")
+    return "".join(kept).strip()[:16].strip()

@@ -30,12 +30,14 @@ class HoldReason(StrEnum):
 
     CHANGED_PATIENT: images of it name another patient than those before. QUARANTINED: its jobs
     took down too many workers. IMAGES_PURGED: only a part of its images is there any more.
-    BY_PERSON: somebody put it aside.
+    ROUTING_FAILED: routing raised an error, so nobody knows what should run on it. BY_PERSON:
+    somebody put it aside.
     """
 
     CHANGED_PATIENT = "changed_patient"
     QUARANTINED = "quarantined"
     IMAGES_PURGED = "images_purged"
+    ROUTING_FAILED = "routing_failed"
     BY_PERSON = "by_person"
 
 
@@ -82,7 +84,10 @@ _ALLOWED: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = {
             {DeliveryState.COMMITTED, DeliveryState.PENDING, DeliveryState.FAILED}
         ),
         DeliveryState.COMMITTED: frozenset({DeliveryState.PENDING}),
-        DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.SUPERSEDED}),
+        # committed: the peer had it, and said so too late
+        DeliveryState.FAILED: frozenset(
+            {DeliveryState.PENDING, DeliveryState.SUPERSEDED, DeliveryState.COMMITTED}
+        ),
         # sent, failed: it was on its way when it was withdrawn
         DeliveryState.SUPERSEDED: frozenset(
             {DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.FAILED}

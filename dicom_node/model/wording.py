@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from dicom_node.model.conditions import Conditions, Range, Test
@@ -10,7 +11,8 @@ from dicom_node.model.findings import Side
 
 _SIDES = {Side.RIGHT: "right", Side.LEFT: "left", Side.UNKNOWN: "unknown", Side.NONE: "none"}
 
-_UNIT_SIGNS = {"[hnsf'U]": "HU", "mg/cm3": "mg/cm³", "mm3": "mm³", "cm2": "cm²", "1": ""}
+_UNIT_SIGNS = {"[hnsf'U]": "HU", "1": ""}
+_POWER = re.compile(r"(?<=m)[23]\b")
 
 
 def unit_sign(code: str) -> str:
@@ -18,7 +20,9 @@ def unit_sign(code: str) -> str:
 
     What stands in braces is a word for a pure number ("{score}").
     """
-    return _UNIT_SIGNS.get(code, code.strip("{}"))
+    if code in _UNIT_SIGNS or code.startswith("{"):
+        return _UNIT_SIGNS.get(code, code.strip("{}"))
+    return _POWER.sub(lambda found: {"2": "²", "3": "³"}[found[0]], code)
 
 
 def digits(value: float, sign: str) -> str:
@@ -30,6 +34,15 @@ def digits(value: float, sign: str) -> str:
     if 99.9 < value < 100:
         return "more than 99.9"
     return f"{value:.1f}".removesuffix(".0")
+
+
+def percent(probability: float) -> str:
+    """A probability for a reader: never "100 %" or "0 %" for what is not certain."""
+    if probability > 0.99:
+        return "> 99 %"
+    if probability < 0.01:
+        return "< 1 %"
+    return f"{100 * probability:.0f} %"
 
 
 def with_uncertainty(value: float, uncertainty: float) -> str:

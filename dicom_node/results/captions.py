@@ -16,7 +16,7 @@ from dicom_node.model.findings import (
     Side,
     Subject,
 )
-from dicom_node.model.wording import unit_sign, with_uncertainty
+from dicom_node.model.wording import percent, unit_sign, with_uncertainty
 from dicom_node.results.drawing import DIM, TEXT, WARNING, Colour
 from dicom_node.results.groups import by_subject, is_uncertain
 from dicom_node.results.origin import DEMONSTRATION, RESEARCH_ONLY
@@ -62,15 +62,6 @@ class Space:
 
 
 Block = Words | Bar | ColourBar | Space
-
-
-def percent(probability: float) -> str:
-    """A probability for a reader: never "100 %" or "0 %" for what is not certain."""
-    if probability > 0.99:
-        return "> 99 %"
-    if probability < 0.01:
-        return "< 1 %"
-    return f"{100 * probability:.0f} %"
 
 
 def side_marker(subject: Subject) -> str:
@@ -134,6 +125,9 @@ def _subject(subject: Subject, items: Sequence[Finding], colour: Colour | None) 
     mark = "" if is_said else side_marker(subject)
     name = f"{subject.name} ({mark})" if mark else subject.name
     yield Words(name, size=1.2, bold=True, swatch=colour)
+    if subject.side is Side.UNKNOWN and subject.side_source:
+        # something contradicts something: the film may be marked or filed wrongly
+        yield Words(f"Side unknown: {subject.side_source}", WARNING, size=0.85)
     for item in items:
         if isinstance(item, Classification):
             yield from _classification(item, colour or TEXT)
@@ -142,7 +136,7 @@ def _subject(subject: Subject, items: Sequence[Finding], colour: Colour | None) 
         elif isinstance(item, NotEvaluated):
             yield Words("NOT EVALUATED", WARNING, size=1.15, bold=True)
             yield Words(item.text)
-    if subject.side is Side.UNKNOWN and not is_said:
+    if subject.side is Side.UNKNOWN and not (is_said or subject.side_source):
         yield Words("Side of the body unknown", DIM, size=0.8)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dicom_node.results.captions import Bar, Block, ColourBar, Space, Words, percent
+from dicom_node.model.wording import percent
+from dicom_node.results.captions import Bar, Block, ColourBar, Space, Words
 from dicom_node.results.drawing import (
     BACKGROUND,
     DIM,

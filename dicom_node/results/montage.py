@@ -239,21 +239,37 @@ def _draw_overview(panel: Panel, levels: Sequence[_Level], room: int) -> Image.I
     if width > _WIDEST:
         height, width = round(height * _WIDEST / width), _WIDEST
     names = round(max([font(_BASE).getlength(level.name) for level in levels] or [0])) + 3 * _BASE
-    canvas = Image.new("RGB", (width + names + _BASE, height + head + _BASE), BACKGROUND)
+    canvas = Image.new("RGB", (width + names + _BASE, room), BACKGROUND)
     canvas.paste(Image.fromarray(_render(panel, (width, height))), (_BASE, head))
     draw = ImageDraw.Draw(canvas)
     draw.text((_BASE, head // 2), panel.sides[0], DIM, font(_BASE, bold=True), anchor="lm")
     draw.text((_BASE + width // 2, head // 2), panel.caption[0], TEXT, font(_BASE), anchor="mm")
     draw.text((_BASE + width, head // 2), panel.sides[1], DIM, font(_BASE, bold=True), anchor="rm")
-    lowest = head
-    for level in sorted(levels, key=lambda item: item.centre):
-        true = head + round(level.centre * height)
-        at = max(true, lowest + round(_BASE * 1.2))
+    ordered = sorted(levels, key=lambda item: item.centre)
+    wanted = [head + round(level.centre * height) for level in ordered]
+    places = apart(wanted, head, room - _BASE, round(_BASE * 1.2))
+    for level, true, at in zip(ordered, wanted, places, strict=True):
         x = _BASE + width
         draw.line((x + 4, true, x + _BASE, at), fill=level.colour, width=3)
         draw.text((x + round(1.3 * _BASE), at), level.name, level.colour, font(_BASE), anchor="lm")
-        lowest = at
     return canvas
+
+
+def apart(wanted: Sequence[int], top: int, foot: int, step: int) -> list[int]:
+    """Where names stand that would lie on each other: near their places, none below the foot.
+
+    The panel of words, which makes the canvas as high as it is, has more than a line for each.
+
+    Args:
+        wanted: Rows in rising order; the names stand `step` rows apart.
+    """
+    places: list[int] = []
+    for true in wanted:
+        places.append(max(true, (places[-1] if places else top) + step))
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], foot)
+        foot = places[index] - step
+    return places
 
 
 def _grid(panels: Sequence[Panel], room: int) -> Image.Image:

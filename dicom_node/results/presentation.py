@@ -7,6 +7,7 @@ Grayscale Softcopy Presentation State (PS3.3 A.33.1). Coordinates in pixels, the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Final
 
@@ -38,6 +39,16 @@ _FOOT: Final = (0.0, 0.94, 1.0, 1.0)
 _FEW: Final = 4
 """A subject of more images than this is a series; its words belong on none of them."""
 
+_ALIKE: Final = ("Rows", "Columns", "RescaleType", "PhotometricInterpretation")
+_PIXEL_SIZES: Final = (
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PixelAspectRatio",
+)
+"""Attributes that tell a pixel's shape, its height first; the first that is there counts."""
+
+_FINEST_RATIO: Final = 1000
 _SMOOTHING: Final = 0.5
 """Pixels by which an outline may leave the region's border."""
 
@@ -50,9 +61,11 @@ class _State(Plain, GrayscaleSoftcopyPresentationState):
 
 
 def build_presentation_states(origin: Origin) -> Iterator[Dataset]:
-    """One state for each series' images of one size and rescaling that have findings.
+    """One state for each series' images that have findings and are displayed alike.
 
-    Images of several frames have none: highdicom makes a state of enhanced ones only.
+    Alike are size, rescaling, photometric interpretation and the shape of the pixels: a state
+    says each of these once for all its images. Images of several frames have none: highdicom
+    makes a state of enhanced ones only.
 
     Raises:
         UnfitSourceError: The source images do not have what it needs.
@@ -60,8 +73,9 @@ def build_presentation_states(origin: Origin) -> Iterator[Dataset]:
     groups: dict[tuple[object, ...], list[ImageReference]] = {}
     for image in _marked(origin):
         header = origin.sources[image]
-        alike = [text_of(header, keyword) for keyword in ("Rows", "Columns", "RescaleType")]
+        alike = [text_of(header, keyword) for keyword in _ALIKE]
         alike += [str(numbers(header, k, 1)) for k in ("RescaleSlope", "RescaleIntercept")]
+        alike.append(str(_pixel_ratio(header)))
         groups.setdefault((image.series_instance_uid, *alike), []).append(image)
     for number, images in enumerate(groups.values(), start=1):
         state = make(origin, _KIND, partial(_build, origin, number, images))
@@ -93,8 +107,9 @@ def _build(
     origin: Origin, number: int, images: Sequence[ImageReference]
 ) -> GrayscaleSoftcopyPresentationState:
     headers = {image.key: image_header(origin.sources[image]) for image in images}
-    inverse = "MONOCHROME1" in {text_of(h, "PhotometricInterpretation") for h in headers.values()}
-    return _State(
+    first = origin.sources[images[0]]
+    inverse = text_of(first, "PhotometricInterpretation") == "MONOCHROME1"
+    state = _State(
         referenced_images=list(headers.values()),
         content_label="AI_RESULT",
         content_description=RESEARCH_ONLY,
@@ -113,6 +128,20 @@ def _build(
         ),
         **identity(origin, _KIND, number),
     )
+    # highdicom writes 1:1, and the image's own spacing does not count under a state
+    for area in state.DisplayedAreaSelectionSequence:
+        area.PresentationPixelAspectRatio = list(_pixel_ratio(first))
+    return state
+
+
+def _pixel_ratio(header: Dataset) -> tuple[int, int]:
+    """Height and width of a pixel as whole numbers (PS3.3 C.10.4); (1, 1) where none is stated."""
+    for keyword in _PIXEL_SIZES:
+        size = numbers(header, keyword, 2)
+        if size is not None and min(size) > 0:
+            ratio = Fraction(size[0] / size[1]).limit_denominator(_FINEST_RATIO)
+            return (ratio.numerator, ratio.denominator) if ratio else (1, 1)
+    return 1, 1
 
 
 def _graphics(origin: Origin, image: ImageReference) -> Iterator[GraphicObject]:

@@ -84,7 +84,7 @@ def build_sc(
     image["PatientOrientation"].value = _orientation(first, composition)
     set_body_part(origin, first, image)
     _copy_spacing(first, image, composition)
-    _copy_annotation(first, image)
+    _copy_annotation([origin.sources[reference] for reference in images], image)
     _mark_lossy(first, image)
     origin.finish(image)
     return image
@@ -134,15 +134,18 @@ def _copy_spacing(source: Dataset, image: Dataset, composition: Composition) -> 
         image.PixelSpacingCalibrationDescription = about[:64]
 
 
-def _copy_annotation(source: Dataset, image: Dataset) -> None:
-    """Burned In Annotation (0028,0301): what the source says of its own pixels.
+def _copy_annotation(sources: Sequence[Dataset], image: Dataset) -> None:
+    """Burned In Annotation (0028,0301): what the sources say of their own pixels.
 
     It tells whether the pixels identify the patient and the date of acquisition (PS3.3
-    C.7.6.1). Our words do not, so the source decides; one that does not say leaves it open.
+    C.7.6.1). Our words do not, so the sources decide: one YES is enough, NO must be said of
+    all; one that does not say leaves it open.
     """
-    value = text_of(source, "BurnedInAnnotation")
-    if value in ("YES", "NO"):
-        image.BurnedInAnnotation = value
+    said = {text_of(source, "BurnedInAnnotation") for source in sources}
+    if "YES" in said:
+        image.BurnedInAnnotation = "YES"
+    elif said == {"NO"}:
+        image.BurnedInAnnotation = "NO"
 
 
 def _mark_lossy(source: Dataset, image: Dataset) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
@@ -14,6 +14,8 @@ from pynetdicom.status import code_to_category
 from dicom_node.errors import AssociationError, RetrieveError, ServiceRefusedError, UnreachableError
 from dicom_node.model.peers import Peer
 from dicom_node.requestor import ScuSettings, associate
+
+_T = TypeVar("_T")
 
 FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -67,6 +69,17 @@ class Line:
                 "the peer does not offer it to us",
                 self._allow(service),
             )
+
+    def ask(self, service: str, question: Callable[[], _T]) -> _T:
+        """Send a request over an association that may end in this very moment.
+
+        Raises:
+            UnreachableError: It did.
+        """
+        try:
+            return question()
+        except RuntimeError:
+            self.lost(service)
 
     def lost(self, service: str) -> NoReturn:
         """Say that an answer did not come.

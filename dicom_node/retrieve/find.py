@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import structlog
 from pydicom.dataset import Dataset
@@ -34,6 +34,14 @@ _CUT: Final = (0xA700, 0xFE00)
 """Out of resources; and "matching terminated", which we never ask for: there are more matches."""
 
 
+class _Matches(NamedTuple):
+    """What a peer answered; `unreadable`: a match was no data set."""
+
+    answers: list[Dataset]
+    cut: bool
+    unreadable: bool
+
+
 class Finder:
     """Asks one peer, over an association that is kept between questions; see found.Archive."""
 
@@ -51,13 +59,12 @@ class Finder:
         keys.ModalitiesInStudy = query.modality
         if query.time_range:
             keys.StudyTime = query.time_range
-        answers, cut = self._find(keys)
-        found = [study for study in map(study_of, answers) if study is not None]
-        if len(found) < len(answers):
-            _log.warning(
-                "matches_without_uid", peer=self._line.name, number=len(answers) - len(found)
-            )
-        return FoundStudies(found, cut)
+        matches = self._find(keys)
+        found = [study for study in map(study_of, matches.answers) if study is not None]
+        if len(found) < len(matches.answers):
+            number = len(matches.answers) - len(found)
+            _log.warning("matches_without_uid", peer=self._line.name, number=number)
+        return FoundStudies(found, matches.cut or matches.unreadable)
 
     def study(self, study_uid: str) -> FoundStudy | None:
         keys = _keys("STUDY", STUDY_KEYS)
@@ -89,23 +96,37 @@ class Finder:
         return self._kept
 
     def _find_all(self, keys: Dataset) -> list[Dataset]:
-        answers, cut = self._find(keys)
-        if cut:
+        matches = self._find(keys)
+        if matches.unreadable:
             raise RetrieveError(
                 f"C-FIND of {self._line.name}",
-                f"it gave only {len(answers)} matches at {keys.QueryRetrieveLevel} level",
+                f"a match at {keys.QueryRetrieveLevel} level cannot be read",
+                "look into the peer's log: what it answers is no data set",
+            )
+        if matches.cut:
+            raise RetrieveError(
+                f"C-FIND of {self._line.name}",
+                f"it gave only {len(matches.answers)} matches at {keys.QueryRetrieveLevel} level",
                 "let it allow more matches for one query",
             )
-        return answers
+        return matches.answers
 
-    def _find(self, keys: Dataset) -> tuple[list[Dataset], bool]:
+    def _find(self, keys: Dataset) -> _Matches:
         association = self._association()
         self._line.check(association, FIND, "C-FIND")
         answers: list[Dataset] = []
+        unreadable = False
         status = Dataset()
-        for status, answer in association.send_c_find(keys, FIND):
-            if answer is not None and code_of(status) in _PENDING:
+        sent = self._line.ask("C-FIND", lambda: association.send_c_find(keys, FIND))
+        for status, answer in sent:
+            if code_of(status) not in _PENDING:
+                continue
+            if answer is None:
+                unreadable = True
+            else:
                 answers.append(answer)
+        if unreadable:
+            _log.warning("match_unreadable", peer=self._line.name, level=keys.QueryRetrieveLevel)
         code = code_of(status)
         if code is None:
             self.close()
@@ -114,7 +135,7 @@ class Finder:
             raise RetrieveError(
                 f"C-FIND of {self._line.name}", said(status), "look into the peer's log"
             )
-        return answers, code in _CUT
+        return _Matches(answers, code in _CUT, unreadable)
 
 
 def _keys(level: str, wanted: Sequence[str]) -> Dataset:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
+from pydicom.dataset import Dataset
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context, build_role
 
@@ -27,24 +29,35 @@ class GetArchive(Finder):
     def pull(self, study_uid: str, series: Iterable[FoundSeries]) -> Pulled:
         wanted = list(series)
         modalities = {item.modality for item in wanted}
+        association: Association | None = None
+        parts = []
+        try:
+            for item in wanted:
+                # some peers end the association with the first series
+                if association is None or not association.is_established:
+                    association = self._open(modalities)
+                keys = request(study_uid, item.series_instance_uid)
+                parts.append(self._get(association, keys))
+        finally:
+            if association is not None:
+                end(association)
+        return together(parts)
+
+    def _open(self, modalities: set[str]) -> Association:
         association = self._line.open(
             [build_context(GET), *storage_contexts(modalities)],
             roles=[build_role(uid, scp_role=True) for uid in storage_classes(modalities)],
             handlers=[(evt.EVT_C_STORE, self._take)],
         )
-        try:
-            self._line.check(association, GET, "C-GET")
-            association.dimse_timeout = PULL_TIMEOUT
-            parts = []
-            for item in wanted:
-                keys = request(study_uid, item.series_instance_uid)
-                pulled = ending(association.send_c_get(keys, GET))
-                if pulled is None:
-                    self._line.lost("C-GET")
-                parts.append(pulled)
-        finally:
-            end(association)
-        return together(parts)
+        association.dimse_timeout = PULL_TIMEOUT
+        return association
+
+    def _get(self, association: Association, keys: Dataset) -> Pulled:
+        self._line.check(association, GET, "C-GET")
+        pulled = ending(self._line.ask("C-GET", lambda: association.send_c_get(keys, GET)))
+        if pulled is None:
+            self._line.lost("C-GET")
+        return pulled
 
     def _take(self, event: evt.Event) -> int:
         asked = cast(C_STORE, event.request)

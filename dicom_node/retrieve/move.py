@@ -33,7 +33,9 @@ class MoveArchive(Finder):
         self._line.check(association, MOVE, "C-MOVE")
         association.dimse_timeout = PULL_TIMEOUT
         keys = request(study_uid, series_uid)
-        pulled = ending(association.send_c_move(keys, self._destination, MOVE))
+        pulled = ending(
+            self._line.ask("C-MOVE", lambda: association.send_c_move(keys, self._destination, MOVE))
+        )
         if pulled is None:
             self.close()
             self._line.lost("C-MOVE")

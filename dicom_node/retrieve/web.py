@@ -118,6 +118,15 @@ class WebArchive(WebFinder):
         return together(self._pull(study_uid, item.series_instance_uid) for item in series)
 
     def _pull(self, study_uid: str, series_uid: str) -> Pulled:
+        try:
+            return self._get(study_uid, series_uid)
+        except UnreachableError:
+            raise
+        except RetrieveError as error:
+            # as a C-MOVE that fails: it may be of this series alone
+            return Pulled(0, 0, f"{error.what}: {error.why}", False)
+
+    def _get(self, study_uid: str, series_uid: str) -> Pulled:
         completed = failed = 0
         with self._web.get(f"/studies/{study_uid}/series/{series_uid}", _FILES) as response:
             boundary = boundary_of(response.headers.get("Content-Type", ""))

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dicom_node.model.text import codes_of, texts_of
 from dicom_node.routing.sources import DESCRIPTIONS, described, shortened, where
-from dicom_node.routing.text import codes_of, texts_of
 from dicom_node.routing.vocabulary import Regions, vocabulary
 
 _CODED: Final = ("AnatomicRegionSequence", "PrimaryAnatomicStructureSequence")

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from pydicom.uid import UID
 
 from dicom_node.model.conditions import Conditions
+from dicom_node.model.contrast import CONTRAST, contrast_given
 from dicom_node.model.decisions import Verdict
 from dicom_node.model.findings import Side
 from dicom_node.model.instances import InstanceFacts
-from dicom_node.model.peers import Peer
+from dicom_node.model.peers import AnyPeer, sender_of
+from dicom_node.model.text import squashed, texts_of
 from dicom_node.routing.anatomy import Anatomy
 from dicom_node.routing.elements import is_empty, judge_element, judge_range, verdict
 from dicom_node.routing.laterality import Laterality
 from dicom_node.routing.reading import Reading
 from dicom_node.routing.sources import shortened, where
-from dicom_node.routing.text import codes_of, folded, squashed, texts_of
 from dicom_node.routing.views import UNKNOWN, View, meets
 from dicom_node.routing.vocabulary import vocabulary
-
-_CONTRAST: Final = (
-    "ContrastBolusAgent",
-    "ContrastBolusAgentSequence",
-    "ContrastBolusStartTime",
-    "ContrastBolusVolume",
-)
-_NO_CONTRAST: Final = frozenset(
-    {"", "none", "no", "n", "0", "0 0", "na", "n a", "nil", "null", "false", "not applicable"}
-    | {"without", "no contrast", "non contrast", "noncontrast", "without contrast", "unenhanced"}
-    | {"wo", "w o", "wo contrast", "w o contrast", "no iv contrast", "plain", "nativ", "native"}
-    | {"nein", "ohne", "ohne km", "ohne kontrastmittel", "sans", "sans injection", "non"}
-    | {"sin", "sin contraste", "senza", "senza mdc", "senza contrasto", "sem contraste", "zonder"}
-)
-"""What scanners and technologists write into the agent's name when none was given."""
 
 
 def reads(conditions: Conditions) -> frozenset[str]:
@@ -44,7 +30,7 @@ def reads(conditions: Conditions) -> frozenset[str]:
     """
     found = {"Modality", *conditions.attributes}
     if conditions.contrast is not None:
-        found.update(_CONTRAST)
+        found.update(CONTRAST)
     if conditions.slice_thickness_mm is not None:
         found.add("SliceThickness")
     if conditions.image_type is not None or conditions.not_image_type is not None:
@@ -53,7 +39,7 @@ def reads(conditions: Conditions) -> frozenset[str]:
 
 
 def judge(
-    conditions: Conditions, facts: InstanceFacts, peers: Mapping[str, Peer], reading: Reading
+    conditions: Conditions, facts: InstanceFacts, peers: Mapping[str, AnyPeer], reading: Reading
 ) -> tuple[Verdict, ...]:
     """Judge every condition that is given; all must hold for a match.
 
@@ -65,7 +51,7 @@ def judge(
 
 
 def _judge(
-    wanted: Conditions, facts: InstanceFacts, peers: Mapping[str, Peer], reading: Reading
+    wanted: Conditions, facts: InstanceFacts, peers: Mapping[str, AnyPeer], reading: Reading
 ) -> Iterator[Verdict]:
     attributes = facts.attributes
     if wanted.modality is not None:
@@ -74,9 +60,9 @@ def _judge(
         yield verdict("modality", wanted.modality, seen, where("Modality"), holds)
     if wanted.sop_class is not None:
         seen = facts.sop_class_uid
-        name = shortened(UID(seen).name)
+        name = UID(seen).name  # in full: some names are longer than what is shown
         holds = any(item == seen or squashed(item) == squashed(name) for item in wanted.sop_class)
-        yield verdict("sop_class", wanted.sop_class, name, where("SOPClassUID"), holds)
+        yield verdict("sop_class", wanted.sop_class, shortened(name), where("SOPClassUID"), holds)
     if wanted.sender is not None:
         yield _sender(wanted.sender, facts.sender, peers)
     if wanted.body_part is not None:
@@ -96,8 +82,8 @@ def _judge(
         yield judge_element(keyword, test, attributes)
 
 
-def _sender(wanted: Sequence[str], sender: str, peers: Mapping[str, Peer]) -> Verdict:
-    names = [name for name, peer in peers.items() if peer.ae_title == sender]
+def _sender(wanted: Sequence[str], sender: str, peers: Mapping[str, AnyPeer]) -> Verdict:
+    names = [name for name, peer in peers.items() if sender and sender_of(name, peer) == sender]
     holds = sender in wanted or any(name in wanted for name in names)
     shown = shortened(sender)
     seen = f"{shown} (peer {', '.join(names)})" if names else shown
@@ -136,12 +122,10 @@ def _read_as(seen: str, meaning: Sequence[str]) -> str:
 
 
 def _contrast(wanted: bool, attributes: Mapping[str, Any]) -> Verdict:
-    for keyword in _CONTRAST:
-        value = attributes.get(keyword)
-        texts = [meaning for _, _, meaning in codes_of(value)] or texts_of(value)
-        if any(folded(text) not in _NO_CONTRAST for text in texts):
-            return verdict("contrast", [wanted], "given", where(keyword), wanted)
-    said = next((k for k in _CONTRAST if not is_empty(attributes.get(k))), _CONTRAST[0])
+    keyword = contrast_given(attributes)
+    if keyword is not None:
+        return verdict("contrast", [wanted], "given", where(keyword), wanted)
+    said = next((k for k in CONTRAST if not is_empty(attributes.get(k))), CONTRAST[0])
     return verdict("contrast", [wanted], "not given", where(said), not wanted)
 
 

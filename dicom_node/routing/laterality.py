@@ -18,22 +18,18 @@ from typing import Any, Final
 import yaml
 
 from dicom_node.model.findings import Side
+from dicom_node.model.side import SIDE_CODES, SIDE_MODIFIERS
+from dicom_node.model.text import codes_of, is_eastern, texts_of, words_of
 from dicom_node.routing.phrases import Hit, Phrases
 from dicom_node.routing.sources import DESCRIPTIONS, described, shortened, where
-from dicom_node.routing.text import codes_of, is_eastern, texts_of, words_of
 from dicom_node.routing.vocabulary import Named, vocabulary
 
 _CODE_STRINGS: Final = ("ImageLaterality", "FrameLaterality", "Laterality")
-_MODIFIERS: Final = (
-    "AnatomicRegionModifierSequence",
-    "PrimaryAnatomicStructureModifierSequence",
-    "ViewModifierCodeSequence",
-)
 _REGIONS: Final = ("AnatomicRegionSequence", "PrimaryAnatomicStructureSequence")
 _TEXTS: Final = tuple(source for source in DESCRIPTIONS if source.keyword != "ViewCodeSequence")
 READS: Final = (
     *_CODE_STRINGS,
-    *_MODIFIERS,
+    *SIDE_MODIFIERS,
     *_REGIONS,
     "BodyPartExamined",
     *(source.keyword for source in _TEXTS),
@@ -81,7 +77,6 @@ class _Word:
 
 class _Words:
     def __init__(self, data: Mapping[str, Mapping[str, Any]]) -> None:
-        self.codes = {code: side for side, entry in data.items() for code in entry["codes"]}
         self.sure: Phrases[str] = Phrases()
         self.beside: dict[str, list[_Word]] = {}
         for side, entry in data.items():
@@ -137,13 +132,15 @@ def sides_in(text: str) -> frozenset[Side]:
 
 def _said(attributes: Mapping[str, Any]) -> Iterator[Laterality]:
     for keyword in _CODE_STRINGS:
-        for text in texts_of(attributes.get(keyword)):
-            sides = _STATED.get(text.upper()[:1]) if len(text) == 1 else sides_in(text)
-            if sides:
-                yield Laterality(sides, shortened(text), where(keyword))
-    for keyword in _MODIFIERS:
+        stated = list(_stated(attributes, keyword))
+        if len({said.sides for said in stated}) > 1:
+            seen = ", ".join(said.seen for said in stated)
+            yield Laterality(frozenset(), seen, where(keyword), "its values contradict each other")
+        else:
+            yield from stated
+    for keyword in SIDE_MODIFIERS:
         for _, value, meaning in codes_of(attributes.get(keyword)):
-            side = _words().codes.get(value)
+            side = SIDE_CODES.get(value)
             if side is not None:
                 yield Laterality(_STATED[side], f"({value}, {meaning})", where(keyword))
     texts = [
@@ -160,6 +157,13 @@ def _said(attributes: Mapping[str, Any]) -> Iterator[Laterality]:
         elif sides:
             why = "it names both sides, and this image may show either"
             yield Laterality(frozenset(), shortened(text), where(keyword), why)
+
+
+def _stated(attributes: Mapping[str, Any], keyword: str) -> Iterator[Laterality]:
+    for text in texts_of(attributes.get(keyword)):
+        sides = _STATED.get(text.upper()[:1]) if len(text) == 1 else sides_in(text)
+        if sides:
+            yield Laterality(sides, shortened(text), where(keyword))
 
 
 def _is_inside(hit: Hit[str], parts: Sequence[Hit[Named]], words: Sequence[str]) -> bool:

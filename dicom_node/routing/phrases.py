@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from dicom_node.routing.text import is_eastern, words_of
+from dicom_node.model.text import is_eastern, words_of
 
 Meaning = TypeVar("Meaning")
 

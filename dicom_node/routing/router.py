@@ -14,7 +14,7 @@ from dicom_node.model.decisions import (
     WantedJob,
 )
 from dicom_node.model.instances import InstanceFacts
-from dicom_node.model.peers import Peer
+from dicom_node.model.peers import AnyPeer
 from dicom_node.model.pipeline import InputKind, PipelineSpec
 from dicom_node.model.priority import priority_of
 from dicom_node.model.routes import Route
@@ -27,7 +27,7 @@ def decide(
     routes: Sequence[Route],
     pipelines: Mapping[str, PipelineSpec],
     facts: Sequence[InstanceFacts],
-    peers: Mapping[str, Peer],
+    peers: Mapping[str, AnyPeer],
 ) -> Decision:
     """Judge every route on every instance of a study.
 
@@ -67,7 +67,7 @@ def _place(item: InstanceFacts) -> tuple[str, int, str]:
 def _groups(
     when: Conditions,
     facts: Iterable[InstanceFacts],
-    peers: Mapping[str, Peer],
+    peers: Mapping[str, AnyPeer],
     readings: Readings,
 ) -> tuple[Group, ...]:
     """Judge instances and put those that were judged alike together: a CT explains in a line."""
@@ -108,7 +108,7 @@ def _likeness(item: InstanceFacts, keywords: Sequence[str]) -> tuple[object, ...
 def _jobs(
     matched: Sequence[tuple[Route, list[InstanceFacts]]],
     pipelines: Mapping[str, PipelineSpec],
-    peers: Mapping[str, Peer],
+    peers: Mapping[str, AnyPeer],
     readings: Readings,
 ) -> Iterable[WantedJob]:
     wanted: dict[str, list[tuple[Route, list[InstanceFacts]]]] = {}

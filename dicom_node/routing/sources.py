@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from dicom_node.routing.text import codes_of, texts_of
+from dicom_node.model.text import codes_of, texts_of
 
 _LONGEST_SHOWN: Final = 64
 _HIDDEN_VR: Final = frozenset({"PN", "DA", "DT", "TM", "LT", "ST", "UT", "UN", "SQ", "OB", "OW"})

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import yaml
 
+from dicom_node.model.text import codes_of, folded, squashed, texts_of
 from dicom_node.routing.phrases import Phrases
 from dicom_node.routing.sources import IMAGE_DESCRIPTIONS, described, shortened, where
-from dicom_node.routing.text import codes_of, folded, squashed, texts_of
 
 UNKNOWN: Final = "UNKNOWN"
 """The view of an image that does not say."""
@@ -107,6 +107,12 @@ def meets(view: str, wanted: str) -> bool:
     name = UNKNOWN if squashed(wanted) == squashed(UNKNOWN) else named(wanted)
     kind = _views().kinds.get(view, view)
     return name in (view, kind) or (name == "FRONTAL" and not _FRONTAL.isdisjoint({view, kind}))
+
+
+def is_known(wanted: str) -> bool:
+    """Tell whether a condition names a view that we know; another is met by its own name alone."""
+    name = named(wanted)
+    return name in _views().kinds or squashed(wanted) == squashed(UNKNOWN)
 
 
 @lru_cache(maxsize=1024)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
 
 import yaml
 
+from dicom_node.model.text import squashed
 from dicom_node.routing.phrases import Hit, Phrases
-from dicom_node.routing.text import squashed
 
 Regions = frozenset[str]
 """Names of the vocabulary's regions ("knee")."""
@@ -86,6 +87,16 @@ class Vocabulary:
         if len(meanings) == 1:
             return Reading(meanings.pop(), misspelt=min(near))
         return Reading(_NOTHING)
+
+    def mend_body_part(self, text: str) -> str:
+        """Say how to mend a body part that no image can meet; "" for one that is known."""
+        if self.of_body_part(text).regions:
+            return ""
+        for names in (self.regions, self._terms):
+            near = get_close_matches(squashed(text), sorted(names), n=1)
+            if near and not self.is_generic(text):
+                return f"did you mean `{near[0]}`?"
+        return f"known, by any of their names: {', '.join(sorted(self.regions))}"
 
     def is_generic(self, text: str) -> bool:
         """Tell whether a Body Part Examined value says nothing on purpose."""

@@ -8,7 +8,7 @@ from typing import Final
 from dicom_node.config import NodeConfig
 from dicom_node.delivery.web_auth import authorization
 from dicom_node.errors import ConfigError
-from dicom_node.model.peers import WebPeer
+from dicom_node.model.peers import WebPeer, sender_of
 from dicom_node.requestor import ScuSettings
 from dicom_node.retrieve import (
     Archive,
@@ -36,11 +36,11 @@ def archive_of(config: NodeConfig, name: str, spool: Spool) -> Archive:
     peer = config.peers[name]
     if isinstance(peer, WebPeer):
         web = Web(name, peer, partial(authorization, peer))
-        return WebArchive(web, SpoolStorage(config, spool, sender=""))
+        return WebArchive(web, SpoolStorage(config, spool, sender_of(name, peer)))
     us = config.node.ae_title[0]
     line = Line(name, peer, ScuSettings(us))
     if peer.retrieve == "get":
-        return GetArchive(line, SpoolStorage(config, spool, peer.ae_title))
+        return GetArchive(line, SpoolStorage(config, spool, sender_of(name, peer)))
     if not config.anyone_may_send and name not in config.accept_from:
         raise ConfigError(
             f"peer {name}",

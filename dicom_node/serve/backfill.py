@@ -90,6 +90,7 @@ class Backfill:
     Args:
         pipelines: Version and SHA-256 of the weights, by name: what a study is to be analysed by.
         wait: Waits for seconds; True when it was told to stop.
+        by: Who has it done, for the audit trail.
         first_wait: Seconds before a peer that does not answer is asked again; then twice as long.
         route_again: Let routing decide again on all that is here, as after a new route.
     """
@@ -105,6 +106,7 @@ class Backfill:
         clock: Clock,
         wait: Callable[[float], bool],
         first_wait: float,
+        by: str,
         route_again: bool = False,
     ) -> None:
         self._name = name
@@ -115,6 +117,7 @@ class Backfill:
         self._clock = clock
         self._wait = wait
         self._first_wait = first_wait
+        self._by = by
         self._route_again = route_again
 
     def search(self) -> Iterator[DayFound]:
@@ -163,7 +166,7 @@ class Backfill:
             else:
                 if look.outcome is Outcome.ROUTED_AGAIN:
                     with self._database.write() as session:
-                        retrievals.route_again(session, uid, self._clock.now())
+                        retrievals.route_again(session, uid, self._clock.now(), self._by)
                 step = Step(uid, look.outcome, look.text)
             yield step
             if step.outcome is Outcome.FAILED:
@@ -200,11 +203,14 @@ class Backfill:
             return _Look(Outcome.PULLED, missing=tuple(numbered))
         coming: Mapping[str, int | None] = {}
         if asked is not None and asked.state == RetrievalState.PULLED and asked.ended_at:
-            coming = asked.series if self._clock.now() - asked.ended_at < _ON_ITS_WAY else {}
+            # a clock that was put back may have it in the future
+            coming = asked.series if abs(self._clock.now() - asked.ended_at) < _ON_ITS_WAY else {}
+        # a late image reopened it after the others were purged: it waits for all of them
+        whole = here.purged and analysed is Analysed.NOT_YET
         missing = tuple(
             item
             for item in numbered
-            if here.series.get(item.series_instance_uid, 0) < (item.instances or 0)
+            if (whole or here.series.get(item.series_instance_uid, 0) < (item.instances or 0))
             and coming.get(item.series_instance_uid) != item.instances
         )
         if missing:
@@ -222,12 +228,16 @@ class Backfill:
     def _pull(self, uid: str, missing: Sequence[FoundSeries]) -> Step:
         asked = {item.series_instance_uid: item.instances for item in missing}
         with self._database.write() as session:
-            retrievals.begin(session, uid, self._name, asked, self._clock.now())
+            retrievals.begin(session, uid, self._name, asked, self._clock.now(), self._by)
         try:
             pulled = self._patiently(partial(self._archive.pull, uid, missing))
         except RetrieveError as error:
-            self._end(uid, f"{error.what}: {error.why}", None, failed=True)
-            raise
+            text = f"{error.what}: {error.why}"
+            self._end(uid, text, None, failed=True)
+            if not isinstance(error, UnreachableError) or not self._answers_about(uid):
+                raise
+            # there are studies that a peer breaks off at each time: the others come all the same
+            return Step(uid, Outcome.FAILED, text)
         text = pulled.text
         wanted = sum(number or 0 for number in asked.values())
         short = pulled.completed is not None and pulled.completed < wanted
@@ -236,6 +246,13 @@ class Backfill:
         failed = short or not pulled.ok
         self._end(uid, text, pulled.completed, failed=failed)
         return Step(uid, Outcome.FAILED if failed else Outcome.PULLED, text if failed else "")
+
+    def _answers_about(self, uid: str) -> bool:
+        try:
+            self._archive.series(uid)
+        except RetrieveError:
+            return False
+        return True
 
     def _end(self, uid: str, answer: str, instances: int | None, *, failed: bool) -> None:
         with self._database.write() as session:

@@ -22,6 +22,7 @@ from dicom_node.receive.server import TESTED_VERSIONS, is_tested_version
 from dicom_node.receive.settings import TlsSettings
 from dicom_node.receive.tls import server_context
 from dicom_node.requestor import client_context
+from dicom_node.routing.views import is_known
 from dicom_node.secret import secret_of
 from dicom_node.serve.disk import DiskLevel, disk_state
 from dicom_node.serve.locks import holders
@@ -284,6 +285,16 @@ def _ray(config: NodeConfig) -> Check:
 def _routes(config: NodeConfig) -> Check:
     if not config.routes:
         return Check("routes", Level.WARN, "there is none: nothing will be run", "add a route")
+    strange = sorted(
+        f"`{view}` of route {route.name}"
+        for route in config.routes
+        for view in route.when.view or ()
+        if not is_known(view)
+    )
+    if strange:
+        seen = f"no view that we know: {', '.join(strange)}; only an image that says so meets it"
+        fix = "write `view` as in docs/configure.md (AP, PA, lateral), or keep it if senders say so"
+        return Check("routes", Level.WARN, seen, fix)
     return Check("routes", Level.OK, ", ".join(route.name for route in config.routes))
 
 

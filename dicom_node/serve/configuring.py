@@ -139,7 +139,7 @@ class Configuring:
                         item.config.routes,
                         {name: bundle.spec for name, bundle in item.bundles.items()},
                         facts,
-                        item.config.dicom_peers,
+                        item.config.peers,
                     )
                 )
                 for item in (now, then)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TypeGuard
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from dicom_node.alerts import book
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.delivery import (
@@ -37,13 +37,15 @@ from dicom_node.serve.arrivals import Arrivals
 from dicom_node.serve.commitment import CommitmentDesk
 from dicom_node.serve.completeness import completeness_of
 from dicom_node.serve.disk import DiskWatch
+from dicom_node.serve.gone_peers import end_vain_wait, fail_waiting
 from dicom_node.serve.limits import time_limits
 from dicom_node.serve.locks import holders, worker_name
-from dicom_node.serve.recurring import Recurring
+from dicom_node.serve.recurring import Timetable
 from dicom_node.serve.retention import Retention
 from dicom_node.serve.sharing import Ready, after_all_hosts, files_of
 from dicom_node.serve.watching import Watching
-from dicom_node.store import audit, held, hosts, index, jobs, losses, outbox, withheld
+from dicom_node.store import ahead, audit, held, hosts, index, jobs, losses, outbox, withheld
+from dicom_node.store.ahead import Longest
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import NewJob
 from dicom_node.store.losses import LossPolicy
@@ -105,40 +107,44 @@ class Coordinator:
             clock,
             files_of(config, database),
         )
-        self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(6)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
-        self._outbox = Outbox(
-            [self._sender(name) for name in self._receivers_of_reports()],
-            timedelta(seconds=0.5),
-            wake,
-        )
+        self._timetable = Timetable(threads=6)
+        self._outbox = Outbox([], timedelta(seconds=0.5), wake)
+        with database.read() as session:
+            asked = outbox.committers(session)
+        self._send_to(asked.union(*(route.send_to for route in config.routes)))
+        for name in sorted(name for name in asked if not _commits(config.peers.get(name))):
+            end_vain_wait(database, name, clock, gone=name not in config.peers)
+        self.send_to_all_receivers()
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
-        self._every(self._settle_every, self.settle_in_time)
+        every = self._timetable.every
+        every(self._settle_every, self.settle_in_time)
         if self._completeness is not None:
-            self._every(1, self._completeness.ask_about_quiet_studies)
-        self._every(5, self.take_back_lost_jobs)
-        self._every(0.5, self._commitments.verify_commitments)
-        self._every(0.5, self._commitments.report_commitments)
+            every(1, self._completeness.ask_about_quiet_studies)
+        every(5, self.take_back_lost_jobs)
+        every(5, self.send_to_all_receivers)
+        every(60, self.let_go_what_waits_ahead)
+        every(0.5, self._commitments.verify_commitments)
+        every(0.5, self._commitments.report_commitments)
         if self._keeps_files:
-            self._every(5, self._disk.watch_disk)
-            self._every(30, self._retention.purge_when_low)
-            self._every(self._retention.every, self._retention.purge_by_age)
+            every(5, self._disk.watch_disk)
+            every(30, self._retention.purge_when_low)
+            every(self._retention.every, self._retention.purge_by_age)
             self._arrivals.start()
-        self._scheduler.start()
+        self._timetable.start()
         self._watching.start()
         self._outbox.start()
         try:
             while not stop.wait(0.5):
+                self._timetable.keep_time()
+                self._watching.keep_time()
                 if not self._outbox.alive:
                     raise NodeError(
                         "outbox", "a sender thread has died", "the log says why, the role restarts"
                     )
         finally:
-            self._scheduler.shutdown(wait=True)
+            self._timetable.stop()
             if self._keeps_files:
                 self._arrivals.stop()
             self._watching.stop()
@@ -157,25 +163,61 @@ class Coordinator:
             last = index.next_to_be_quiet(session, now, quiet)
         if last is not None and last + quiet - now < timedelta(seconds=self._settle_every):
             at = datetime.now(UTC) + (last + quiet - now)
-            self._scheduler.modify_job(self.settle_in_time.__name__, next_run_time=at)
+            self._timetable.next_at(self.settle_in_time.__name__, at)
 
     def settle_and_route(self) -> None:
         """Settle what is quiet and decide what runs on it."""
         quiet = timedelta(seconds=self._config.settle.quiet_seconds)
         now = self._clock.now()
+        # a clock that was put back must not let all wait until it is there again
+        self._started = min(self._started, now)
+        self._take_as_come_now(now)
         with self._database.read() as session:
             may_settle = index.any_quiet(session, now, quiet)
         if self._keeps_files and (may_settle or not self._indexer.in_burst):
             # what the spool still holds may belong to a study that is about to settle
             self._indexer.index_waiting()
         # after a start, senders get the quiet time to come back before anything settles
-        if now - self._started >= quiet:
+        if now - self._started >= quiet and not self._indexer.held_up:
             with self._database.write() as session:
                 settled = index.settle_quiet(session, now, quiet, self._ready(session, now))
             for study_uid in settled:
                 _log.info("study_settled", study_uid=study_uid)
         while self._route_some():
             pass
+
+    def _take_as_come_now(self, now: datetime) -> None:
+        """Studies that images came to while the clock was ahead settle after the quiet time."""
+        with self._database.read() as session:
+            any_ahead = index.any_ahead(session, now)
+        if any_ahead:
+            with self._database.write() as session:
+                brought_back = index.bring_back(session, now)
+            _log.warning("studies_dated_ahead", studies=len(brought_back))
+
+    def let_go_what_waits_ahead(self) -> None:
+        """Try what was to be tried again at a time that the clock, put back, is far from."""
+        now, longest = self._clock.now(), self._longest_waits
+        with self._database.read() as session:
+            found = ahead.waits_ahead(session, now, longest)
+        if found:
+            with self._database.write() as session:
+                ahead.let_go(session, now, longest)
+            _log.warning("waits_dated_ahead", **asdict(found))
+
+    @property
+    def _longest_waits(self) -> Longest:
+        """Nothing waits for longer, and clocks of hosts differ by a little."""
+        retry, inference = self._config.retry, self._config.inference
+        attempt = max(1.25 * retry.longest_seconds, 10 * inference.attempts * retry.first_seconds)
+        commits = [peer.commitment_timeout_seconds for peer in self._config.dicom_peers.values()]
+        a_little = timedelta(minutes=1)
+        return Longest(
+            attempt=timedelta(seconds=attempt) + a_little,
+            ask=timedelta(seconds=max([attempt, *commits])) + a_little,
+            claim=timedelta(seconds=inference.lease_seconds) + a_little,
+            message=book.LONGEST_WAIT + a_little,
+        )
 
     def _ready(self, session: Session, now: datetime) -> Ready:
         ready = self._completeness.ready if self._completeness else index.at_once
@@ -230,23 +272,30 @@ class Coordinator:
         return len(waiting)
 
     def _record_failure(self, study_id: int, error: Exception) -> None:
-        """Routing raised: the study says so, and is not tried for ever."""
+        """Routing raised: the study waits for a person, and is routed again when released.
+
+        It does not count as routed: its images stay, and what was kept back of it stays back.
+        """
         facts = error_facts(error)
         why = facts.get("why") or f"{facts['error']} at {facts['where']}"
+        now = self._clock.now()
         with self._database.write() as session:
             study = session.get_one(Study, study_id)
-            study.routed_revision = study.revision
-            study.unrouted_reason = (
-                f"routing failed: {why}; mend the cause, "
-                f"then `dicom-node retry --study {study.study_instance_uid}`"
-            )
             audit.record(
                 session,
-                self._clock.now(),
+                now,
                 "study_routing_failed",
                 study_uid=study.study_instance_uid,
                 revision=study.revision,
                 error=facts,
+            )
+            held.hold(
+                session,
+                study,
+                HoldReason.ROUTING_FAILED,
+                f"routing failed: {why}; mend the cause, "
+                f"then `dicom-node release {study.study_instance_uid} --reason TEXT`",
+                now,
             )
         _log.error("study_routing_failed", study_uid=study.study_instance_uid, **facts)
 
@@ -264,9 +313,7 @@ class Coordinator:
             )
             return
         facts = index.facts_of_study(session, study)
-        decision: Decision = decide(
-            self._config.routes, self._specs, facts, self._config.dicom_peers
-        )
+        decision: Decision = decide(self._config.routes, self._specs, facts, self._config.peers)
         for wanted in decision.jobs:
             bundle = self._bundles[wanted.pipeline]
             jobs.enqueue(
@@ -305,19 +352,21 @@ class Coordinator:
             reason=decision.unrouted_reason,
         )
 
-    def _receivers_of_reports(self) -> list[str]:
-        """The peers of the routes, and those that something still waits for from before."""
+    def send_to_all_receivers(self) -> None:
+        """Have a sender for each peer that something waits for; what waits for no peer fails.
+
+        A job keeps the peers of its route as it was then, and a person may send an object again:
+        either may name a peer that no route names.
+        """
         with self._database.read() as session:
             waiting = outbox.receivers(session)
-        routed = {name for route in self._config.routes for name in route.send_to}
+        self._send_to(waiting)
         for name in sorted(waiting - self._config.peers.keys()):
-            why = "node.yaml has no such peer any more"
-            with self._database.write() as session:
-                failed = outbox.fail_all(session, name, why, self._clock.now())
-            if failed:
-                fix = f"add the peer again, then `retry --peer {name}`"
-                _log.error("report_failed", peer=name, objects=failed, answer=why, fix=fix)
-        return sorted(routed | (waiting & self._config.peers.keys()))
+            fail_waiting(self._database, name, self._clock)
+
+    def _send_to(self, names: Set[str]) -> None:
+        for name in sorted((names & self._config.peers.keys()) - self._outbox.peers):
+            self._outbox.add(self._sender(name))
 
     def _sender(self, name: str) -> PeerSender:
         scu = ScuSettings(ae_title=self._config.node.ae_title[0])
@@ -335,7 +384,7 @@ class Coordinator:
         )
 
     def _asker(self, name: str, peer: AnyPeer, scu: ScuSettings) -> CommitmentAsker | None:
-        if not isinstance(peer, Peer) or not peer.storage_commitment:
+        if not _commits(peer):
             return None
         return CommitmentAsker(
             name,
@@ -354,6 +403,7 @@ class Coordinator:
             timedelta(hours=retry.give_up_after_hours),
         )
 
-    def _every(self, seconds: float, work: Callable[[], object]) -> None:
-        name = work.__name__
-        self._scheduler.add_job(Recurring(name, work), "interval", seconds=seconds, id=name)
+
+def _commits(peer: AnyPeer | None) -> TypeGuard[Peer]:
+    """Whether a peer is asked to commit to what it got."""
+    return isinstance(peer, Peer) and peer.storage_commitment

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import select
 
 from dicom_node.clock import Clock
@@ -28,7 +26,7 @@ from dicom_node.serve.arrivals import Arrivals
 from dicom_node.serve.disk import DiskWatch, disk_state
 from dicom_node.serve.locks import holders
 from dicom_node.serve.measure import FileWatch, roles_down
-from dicom_node.serve.recurring import Recurring
+from dicom_node.serve.recurring import Timetable
 from dicom_node.serve.retention import Retention
 from dicom_node.store import hosts, overview
 from dicom_node.store.database import Database
@@ -77,10 +75,7 @@ class Keeper:
         self._receives = False
         self._missing = 0
         self._indexed_to: datetime | None = None
-        self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(4)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
+        self._timetable = Timetable(threads=4)
 
     def begin(self) -> None:
         """Say that this host is there, and take over what it had before it had a name.
@@ -99,21 +94,23 @@ class Keeper:
         Raises:
             NodeError: The files cannot be served.
         """
-        self._every(min(1.0, self._config.settle.quiet_seconds / 4), self.report)
-        self._every(5, self._disk.watch_disk)
-        self._every(30, self._retention.purge_when_low)
-        self._every(self._retention.every, self._retention.purge_by_age)
-        self._every(60, self.look_for_files)
+        every = self._timetable.every
+        every(min(1.0, self._config.settle.quiet_seconds / 4), self.report)
+        every(5, self._disk.watch_disk)
+        every(30, self._retention.purge_when_low)
+        every(self._retention.every, self._retention.purge_by_age)
+        every(60, self.look_for_files)
         self._server.start()
         self._arrivals.start()
-        self._scheduler.start()
+        self._timetable.start()
         _log.info("keeps_files", host=self._name, address=self._address)
         try:
             while not stop.wait(0.5):
+                self._timetable.keep_time()
                 if not self._server.alive:
                     raise NodeError("files", "they are not served any more", "the log says why")
         finally:
-            self._scheduler.shutdown(wait=True)
+            self._timetable.stop()
             self._arrivals.stop()
             self._server.stop()
 
@@ -133,7 +130,8 @@ class Keeper:
         # while a study streams in its sender has the processors: what was said before holds
         if not self._indexer.in_burst or self._indexed_to is None:
             self._receives |= self._indexer.index_waiting() > 0
-            self._indexed_to = begun
+            if not self._indexer.held_up:
+                self._indexed_to = begun
         state = self._state()
         with self._database.write(alone=False) as session:
             known = hosts.heard(session, self._name, self._clock.now(), self._indexed_to, state)
@@ -194,10 +192,6 @@ class Keeper:
             found = [row.id for row in rows if (self._folders[kind] / row.path).is_file()]
             if found:
                 yield found
-
-    def _every(self, seconds: float, work: Callable[[], object]) -> None:
-        name = work.__name__
-        self._scheduler.add_job(Recurring(name, work), "interval", seconds=seconds, id=name)
 
 
 def _folder_id(data_dir: Path) -> str:

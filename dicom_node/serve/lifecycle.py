@@ -125,7 +125,7 @@ def resend(
         )
     audit.record(session, now, "resend_asked", study_uid=study_uid, peer=peer, by=by, reason=why)
     for item in there:
-        outbox.retry(session, item, now)
+        outbox.retry(session, item, now, by=by)
     return [
         f"queued again: {item.report.kind} of job {item.report.job_id} to {item.peer}"
         for item in there

@@ -14,9 +14,10 @@ from typing import Final
 import structlog
 
 from dicom_node.config import InvalidConfigError, NodeConfig, Problem, config_of_text
-from dicom_node.errors import NodeError
-from dicom_node.inference.bundles import Bundle, find_bundles
-from dicom_node.logs import error_facts
+from dicom_node.errors import ConfigError, NodeError, PipelineError
+from dicom_node.inference.bundles import FILL_IN, Bundle, find_bundles
+from dicom_node.logs import error_facts, place_of
+from dicom_node.routing.vocabulary import vocabulary
 from dicom_node.serve.signals import by_thread
 
 _log = structlog.get_logger()
@@ -70,12 +71,44 @@ def load_text(text: str, file: Path) -> Loaded:
     """Check a text that belongs into `file`, and find the pipelines that it names.
 
     Raises:
-        ConfigError: It has mistakes.
+        ConfigError: It has mistakes, or we make one in reading it: nothing else comes out.
         PipelineError: A pipeline's files are wrong.
     """
-    config = config_of_text(text, file)
-    bundles = bundles_of(config)
-    return Loaded(text, config_of_text(text, file, bundles), bundles)
+    with _refused(file):
+        config = config_of_text(text, file)
+        bundles = bundles_of(config)
+        mend = vocabulary().mend_body_part
+        config = config_of_text(text, file, bundles, mend)
+        for bundle in bundles.values():
+            _check_body_parts(bundle, mend)
+        return Loaded(text, config, bundles)
+
+
+def _check_body_parts(bundle: Bundle, mend: Callable[[str], str]) -> None:
+    for text in bundle.spec.input.when.body_part or ():
+        # what a person has yet to fill in is told when it is to run
+        if FILL_IN not in text and (fix := mend(text)):
+            raise PipelineError(
+                f"{bundle.folder / 'configs' / 'dicom.yaml'}: input.when.body_part",
+                f"the anatomy vocabulary does not know `{text}`: no image would meet it",
+                fix,
+            )
+
+
+@contextmanager
+def _refused(file: Path) -> Iterator[None]:
+    """Refuse a text that we fail to read: whoever loads meets nothing but a NodeError."""
+    try:
+        yield
+    except NodeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - no text may end a node or a page that runs
+        kind = type(error).__name__
+        raise ConfigError(
+            str(file),
+            f"the node makes a mistake of its own in reading it: {kind} at {place_of(error)}",
+            "undo the last change of the file or of a pipeline, and report this line",
+        ) from None
 
 
 def live_config(started: NodeConfig, fresh: NodeConfig) -> tuple[NodeConfig, tuple[str, ...]]:
@@ -116,7 +149,8 @@ def load_beside(started: NodeConfig, text: str, file: Path) -> Loaded:
         PipelineError: A pipeline's files are wrong.
     """
     loaded = load_text(text, file)
-    config, waiting = live_config(started, loaded.config)
+    with _refused(file):
+        config, waiting = live_config(started, loaded.config)
     tls = config.receive.tls
     if (tls is None or tls.client_certificate == "none") and any(
         peer.needs_certificate for peer in config.dicom_peers.values()
@@ -131,7 +165,7 @@ class Live:
     """A role's configuration, which may change while it runs. Safe for threads.
 
     Args:
-        load: Returns what is to be taken; raises NodeError when it cannot be used.
+        load: Returns what is to be taken; raises when it cannot be used.
         stop: Set when the role is to end.
     """
 
@@ -210,7 +244,7 @@ class Live:
             return
         try:
             self._now = self._load()
-        except NodeError as error:
+        except Exception as error:  # noqa: BLE001 - the thread that follows must live on
             _log.error("configuration_refused", **error_facts(error))
             return
         _log.info("configuration_taken", routes=len(self.config.routes))
@@ -260,5 +294,5 @@ def running_config(file: Path) -> NodeConfig | None:
         folder = Path(found[1].strip("\"'")).expanduser()
         kept = running_file(configuration_folder(file.resolve().parent / folder))
         return config_of_text(kept.read_text(encoding="utf-8"), file)
-    except (OSError, NodeError):
-        return None
+    except (OSError, RuntimeError, NodeError):
+        return None  # RuntimeError: the home folder of nobody

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,8 @@ from dicom_node.errors import StoreError
 
 _FOLDER: Final = "locks"
 _MOST: Final = 256
+_DIGEST: Final = 64
+"""Characters of a SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,15 @@ class Hold:
 
     name: str
     fd: int
+
+    def runs(self, digest: str) -> None:
+        """Say by which configuration we act from now on.
+
+        Args:
+            digest: Of its text (`digest_of`); empty: by none, until we say so again.
+        """
+        # one write of one length, over what stood there: whoever reads finds the one or the other
+        os.pwrite(self.fd, f"{os.getpid()} {digest:{_DIGEST}}\n".encode(), 0)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -88,15 +100,23 @@ def worker_name(hold_name: str, host: str | None = None) -> str:
 
 def holders(data_dir: Path) -> dict[str, int]:
     """Return the process ids that hold names on this data folder, by name."""
-    found: dict[str, int] = {}
+    words = {name: text.split() for name, text in _told(data_dir)}
+    return {name: int(said[0]) if said and said[0].isdigit() else 0 for name, said in words.items()}
+
+
+def digests_run(data_dir: Path) -> dict[str, str]:
+    """Return the digest of what each of them acts by, by name, of those that say so."""
+    words = ((name, text.split()) for name, text in _told(data_dir))
+    return {name: said[1] for name, said in words if len(said) > 1}
+
+
+def _told(data_dir: Path) -> Iterator[tuple[str, str]]:
     folder = data_dir / _FOLDER
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = os.pread(fd, 32, 0).decode(errors="replace").strip()
-            found[file.name] = int(text) if text.isdigit() else 0
+            yield file.name, os.pread(fd, 128, 0).decode(errors="replace")
         finally:
             os.close(fd)
-    return found

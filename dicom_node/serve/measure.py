@@ -12,8 +12,9 @@ import structlog
 from cryptography import x509
 from sqlalchemy import select
 
-from dicom_node.clock import Clock
+from dicom_node.clock import Clock, ClockSteps
 from dicom_node.config import NodeConfig
+from dicom_node.config.watching import SyslogChannel
 from dicom_node.serve.away import away
 from dicom_node.serve.locks import holders
 from dicom_node.store.database import Database
@@ -27,32 +28,24 @@ _FILES_AT_ONCE: Final = 200
 
 
 class ClockWatch:
-    """Notices that the clock was set while we ran: its step beside the monotonic clock's.
-
-    A clock that is only made to run faster or slower, as NTP does, drifts by far less between
-    two looks.
-    """
+    """Notices that the clock was set while we ran, and goes on telling it for a while."""
 
     def __init__(
         self, clock: Clock, limit: float, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._clock = clock
+        self._steps = ClockSteps(clock, monotonic)
         self._limit = limit
         self._monotonic = monotonic
-        self._last: tuple[datetime, float] | None = None
         self._jump = 0.0
         self._told_until = 0.0
 
     def look(self) -> float:
         """Return by how many seconds the clock was set lately; 0: it was not."""
-        wall, steady = self._clock.now(), self._monotonic()
-        if self._last is not None:
-            step = (wall - self._last[0]).total_seconds() - (steady - self._last[1])
-            if abs(step) > self._limit:
-                self._jump = step
-                self._told_until = steady + _JUMP_TOLD.total_seconds()
-                _log.warning("clock_was_set", by_seconds=round(step, 1))
-        self._last = wall, steady
+        step, steady = self._steps.look(), self._monotonic()
+        if abs(step) > self._limit:
+            self._jump = step
+            self._told_until = steady + _JUMP_TOLD.total_seconds()
+            _log.warning("clock_was_set", by_seconds=round(step, 1))
         return self._jump if steady < self._told_until else 0.0
 
 
@@ -124,8 +117,13 @@ def certificate_ends(config: NodeConfig) -> dict[str, datetime]:
             files[f"for peer {name}"] = peer.tls.certificate
     if config.hosts is not None:
         files["of hosts"] = config.hosts.certificate
+    if config.web is not None and config.web.tls is not None:
+        files["of web.tls"] = config.web.tls.certificate
     if config.audit is not None and config.audit.certificate is not None:
         files["for the audit repository"] = config.audit.certificate
+    for name, channel in config.alerts.channels.items():
+        if isinstance(channel, SyslogChannel) and channel.certificate is not None:
+            files[f"for the alert channel {name}"] = channel.certificate
     return dict(_ends(files))
 
 

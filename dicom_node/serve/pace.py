@@ -40,6 +40,9 @@ class Hours:
             raise ConfigError(
                 "--hours", f"{text!r} is no time of day", "write 20:00-06:00"
             ) from None
+        if begin == end or begin.tzinfo or end.tzinfo:
+            why = f"{text!r} is no part of the day in local time"
+            raise ConfigError("--hours", why, "write 20:00-06:00")
         return Hours(begin, end)
 
     def hold(self, at: time) -> bool:
@@ -121,6 +124,7 @@ class Pace:
         if overview.spool_counts(self._config.spool_dir).waiting >= _MOST_FILES:
             return f"{_MOST_FILES} files or more wait to be indexed", _LOOK_AGAIN
         if self._last is not None:
+            self._last = min(self._last, now)  # the clock may have been put back
             left = (self._last + self._interval - now).total_seconds()
             if left > 0:
                 # a short wait is not worth a word, nor the end of an association

@@ -14,7 +14,7 @@ class SpoolStorage:
     """Takes instances of one peer; see retrieve.found.Storage.
 
     Args:
-        sender: The peer's AE title, which routes may ask for.
+        sender: As whose they are known (`peers.sender_of`); routes may ask for it.
     """
 
     def __init__(self, config: NodeConfig, spool: Spool, sender: str) -> None:

@@ -1,14 +1,67 @@
-"""Work that recurs: an exception is told and the next turn comes all the same."""
+"""Work that recurs: the next turn comes all the same, after an exception or a clock put back."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
 
 import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
 
+from dicom_node.clock import Clock, ClockSteps, SystemClock
 from dicom_node.logs import error_facts
 
 _log = structlog.get_logger()
+
+_PUT_BACK: Final = -1.0
+"""Seconds by which a clock is set at least that was put back."""
+
+
+class Timetable:
+    """Runs each piece of work in its turn, in threads of its own, and never twice at once.
+
+    APScheduler goes by the machine's clock: one that is put back by an hour would let all work
+    rest for an hour, so `keep_time` has to be called again and again.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        clock: Clock | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._steps = ClockSteps(clock or SystemClock(), monotonic)
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(threads)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+
+    def every(self, seconds: float, work: Callable[[], object], name: str = "") -> None:
+        """Let work recur; `name` is by default the function's, and may be given once."""
+        name = name or work.__name__
+        self._scheduler.add_job(Recurring(name, work), "interval", seconds=seconds, id=name)
+
+    def next_at(self, name: str, at: datetime) -> None:
+        """Let a piece of work have its next turn at a time of the machine's clock."""
+        self._scheduler.modify_job(name, next_run_time=at)
+
+    def keep_time(self) -> None:
+        """Let all work have its turn now if the clock was put back since the last call."""
+        step = self._steps.look()
+        if step < _PUT_BACK:
+            _log.warning("clock_put_back", by_seconds=round(-step, 1))
+            for job in self._scheduler.get_jobs():
+                self.next_at(job.id, datetime.now(UTC))
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """End it after the work in hand."""
+        self._scheduler.shutdown(wait=True)
 
 
 class Recurring:

@@ -27,7 +27,7 @@ from dicom_node.serve.live import (
     running_file,
     started_file,
 )
-from dicom_node.serve.locks import holders
+from dicom_node.serve.locks import digests_run, holders
 from dicom_node.store import configurations
 from dicom_node.store.configurations import ReloadLine, digest_of
 from dicom_node.store.database import Database
@@ -189,10 +189,12 @@ class Reloaded:
     Attributes:
         running: False: nothing runs here, and the file is taken at the next start.
         line: What the node said; None: it has not said anything in time.
+        late: Roles that still went by the configuration before when we stopped waiting.
     """
 
     running: bool
     line: ReloadLine | None = None
+    late: tuple[str, ...] = ()
 
 
 def ask_for_reload(
@@ -203,7 +205,9 @@ def ask_for_reload(
     wait: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Reloaded:
-    """Tell the node of this machine to take its file again, and wait for what it says.
+    """Tell the node of this machine to take its file again, and wait until it goes by it.
+
+    Who calls or sends after that meets the new rules; the roles follow the supervisor one by one.
 
     Raises:
         StoreError: We may not signal it.
@@ -225,12 +229,20 @@ def ask_for_reload(
                 "run the command as the user that the node runs as",
             ) from None
     by = monotonic() + patience
+    reloaded = Reloaded(running=True)
     while monotonic() < by:
         line = _last(database)
         if line is not None and (before is None or line.id > before.id):
-            return Reloaded(running=True, line=line)
+            late = _late(config.node.data_dir, line) if line.taken else ()
+            reloaded = Reloaded(running=True, line=line, late=late)
+            if not late:
+                break
         wait(0.1)
-    return Reloaded(running=True)
+    return reloaded
+
+
+def _late(data_dir: Path, line: ReloadLine) -> tuple[str, ...]:
+    return tuple(name for name, digest in digests_run(data_dir).items() if digest != line.digest)
 
 
 def _last(database: Database) -> ReloadLine | None:

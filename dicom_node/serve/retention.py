@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from sqlalchemy.orm import Session
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.serve.disk import DiskLevel, disk_state
-from dicom_node.store import chain, exchanges, retention
+from dicom_node.store import audit, chain, exchanges, retention
 from dicom_node.store.database import Database
 from dicom_node.store.retention import Finished, Kept, Rules
 from dicom_node.store.watch_tables import REPOSITORY, AuditMark
@@ -56,6 +57,8 @@ class Retention:
         self._host = config.this_host
         self._rules = Rules(config.retention.purge_committed)
         self._folders = {Kept.IMAGES: config.spool_dir, Kept.REPORTS: config.reports_dir}
+        # studies that have files which the disk does not let go
+        self._stuck: dict[Kept, set[str]] = {Kept.IMAGES: set(), Kept.REPORTS: set()}
 
     @property
     def every(self) -> float:
@@ -146,7 +149,9 @@ class Retention:
         return Purged(kind, item.study_uid, item.finished_at, len(files), size, why)
 
     def _purge(self, kind: Kept, item: Finished, why: str) -> Purged | None:
-        """Give up a study's files of a kind; None: it may not go any more."""
+        """Give up a study's files of a kind; None: it may not go any more, or not yet."""
+        if kind is Kept.RECORDS and any(item.study_uid in uids for uids in self._stuck.values()):
+            return None  # without its rows nobody would find its files again
         plan = self._plan(kind, item, why)
         with self._database.write() as session:
             if not retention.give_up(
@@ -173,19 +178,40 @@ class Retention:
             newest: A file that was written after this time stays.
         """
         root = self._folders[kind]
+        stuck: dict[str, str] = {}
         with self._database.write() as session:
             folders = set()
             for path in retention.given_up(session, kind, study_uids, self._host):
                 if newest < math.inf and _written(root / path) > newest:
                     continue
-                (root / path).unlink(missing_ok=True)
+                try:
+                    (root / path).unlink(missing_ok=True)
+                except OSError as error:
+                    uid = next(part for part in Path(path).parts if part in study_uids)
+                    stuck[uid] = error.strerror or type(error).__name__
+                    continue
                 folders.update(list((root / path).relative_to(root).parents)[:-1])
+            new = sorted(stuck.keys() - self._stuck[kind])
+            for uid in new:
+                self._record_stuck(session, kind, uid, stuck[uid])
             if self._host is not None:
-                retention.removed(session, kind, study_uids, self._host)
+                done = [uid for uid in study_uids if uid not in stuck]
+                retention.removed(session, kind, done, self._host)
+        self._stuck[kind] = self._stuck[kind] - set(study_uids) | stuck.keys()
+        for uid in new:
+            fix = "let the node's user remove them; they are tried again in every run"
+            _log.error("files_not_removed", study_uid=uid, kind=str(kind), why=stuck[uid], fix=fix)
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
             if folder.as_posix() != "studies":
                 with contextlib.suppress(OSError):  # not empty: a late image is in it
                     (root / folder).rmdir()
+
+    def _record_stuck(self, session: Session, kind: Kept, uid: str, why: str) -> None:
+        """The trail says that they were given up: that they are there all the same, it says too."""
+        told: dict[str, Any] = {"files": str(kind), "why": why}
+        if self._host is not None:
+            told["host"] = self._host
+        audit.record(session, self._clock.now(), "files_not_removed", study_uid=uid, **told)
 
     def _finish_interrupted(self) -> None:
         """Remove what an earlier run has given up and not removed."""

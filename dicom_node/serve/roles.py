@@ -49,6 +49,7 @@ from dicom_node.serve.supervisor import (
     role_commands,
     stop_with_parent,
 )
+from dicom_node.store.configurations import digest_of
 from dicom_node.store.database import Database
 from dicom_node.store.spool import Spool
 from dicom_node.store.wake import Topic, Wake, bell_of, woken
@@ -181,11 +182,13 @@ def _receiver(live: Live, database: Database) -> None:
         CommitmentBook(database, SystemClock(), timedelta(seconds=config.retry.first_seconds)),
     )
     _allow_descriptors(config.receive.max_connections + _OTHER_DESCRIPTORS)
-    with hold_numbered(config.node.data_dir, "receiver"), counting(sink, SystemClock()):
+    with hold_numbered(config.node.data_dir, "receiver") as held, counting(sink, SystemClock()):
         receiver.start()
         try:
             while not live.stop.is_set():
-                receiver.change(receiver_settings(live.begin().config))
+                now = live.begin()
+                receiver.change(receiver_settings(now.config))
+                held.runs(digest_of(now.text))
                 # Python sees a signal only when its main thread wakes, and one that comes just
                 # before this wait, or to another thread, does not wake it
                 while not live.turn.wait(_SEES_SIGNALS_AFTER):
@@ -241,6 +244,7 @@ def _coordinator(live: Live, database: Database) -> None:
         # of several hosts, too, one of them moves the studies
         while leadership.wait(live.stop):
             now = live.begin()
+            held.runs(digest_of(now.text))
             with leadership.watched(live.turn):
                 Coordinator(
                     now.config,
@@ -251,6 +255,7 @@ def _coordinator(live: Live, database: Database) -> None:
                     started=started,
                     wake=partial(bell_of, listener),
                 ).run(live.turn)
+            held.runs("")
 
 
 def _worker(live: Live, database: Database) -> None:

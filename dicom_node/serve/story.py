@@ -131,6 +131,13 @@ _KINDS: Final[Mapping[str, tuple[str, _Words]]] = {
             "the first content is kept, the other set aside",
         ),
     ),
+    "instance_replaced": (
+        "warn",
+        lambda d: (
+            f"{d['peer'] or 'A sender'} sent other content for an image that was purged",
+            "the first content is gone, so this is the image now",
+        ),
+    ),
     "patient_changed": (
         "warn",
         lambda d: ("An image names another patient than those before", _names(d.get("attributes"))),
@@ -138,6 +145,13 @@ _KINDS: Final[Mapping[str, tuple[str, _Words]]] = {
     "study_waits_for_images": (
         "plain",
         lambda d: (f"{d['peer']} says that more images come", str(d.get("asked") or "")),
+    ),
+    "study_dated_ahead": (
+        "warn",
+        lambda d: (
+            "The clock was put back: its last image was dated in the future",
+            "it counts as come now, and settles after the quiet time",
+        ),
     ),
     "study_settled": ("good", _settled),
     "study_reopened": ("plain", lambda d: (f"A late image of {d['peer']} reopened it", "")),
@@ -206,7 +220,10 @@ _KINDS: Final[Mapping[str, tuple[str, _Words]]] = {
         "bad",
         lambda d: (f"{d['peer']} did not take an object", str(d.get("answer") or "")),
     ),
-    "report_retried": ("plain", lambda d: (f"An object to {d['peer']} is queued again", "")),
+    "report_retried": (
+        "person",
+        lambda d: _by(f"An object to {d['peer']} queued again")(d),
+    ),
     "resend_asked": ("person", lambda d: _by("Sent again, as asked")(d)),
     "patients_shown": ("plain", lambda d: (f"{d.get('by')} saw whose study it is", "")),
 }

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from dicom_node.logs import error_facts
 from dicom_node.serve.signals import by_thread
 
 _log = structlog.get_logger()
@@ -151,7 +152,12 @@ class Supervisor:
         self._asked.set()
 
     def _reload(self) -> None:
-        if self._take is None or not self._take():
+        try:
+            taken = self._take is not None and self._take()
+        except Exception as error:  # noqa: BLE001 - the roles go on, whatever a file holds
+            _log.error("configuration_refused", **error_facts(error))
+            return
+        if not taken:
             return
         for child in self._children:
             if child.process is not None:

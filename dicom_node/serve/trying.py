@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from dicom_node.config import NodeConfig
@@ -19,24 +16,10 @@ from dicom_node.errors import NodeError
 from dicom_node.inference.bundles import Bundle
 from dicom_node.model.decisions import Decision
 from dicom_node.model.instances import InstanceFacts, facts_of
+from dicom_node.model.unreadable import UNREADABLE
 from dicom_node.routing import decide
 from dicom_node.store import routed, whole
 from dicom_node.store.database import Database
-
-_UNREADABLE: Final = (
-    InvalidDicomError,
-    BytesLengthException,
-    OSError,
-    EOFError,
-    ValueError,
-    NotImplementedError,
-    AttributeError,
-    KeyError,
-    RecursionError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom raises for a file whose header is cut off or garbled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +43,7 @@ def read_facts(file: Path | BinaryIO, sender: str) -> InstanceFacts | None:
         try:
             header = dcmread(file, stop_before_pixels=True)
             return facts_of(header, str(header.file_meta.TransferSyntaxUID), sender)
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
 
 
@@ -74,7 +57,7 @@ def try_facts(
             studies.setdefault(item.study_instance_uid, []).append(item)
     specs = {name: bundle.spec for name, bundle in bundles.items()}
     return [
-        Tried(uid, len(items), decide(config.routes, specs, items, config.dicom_peers))
+        Tried(uid, len(items), decide(config.routes, specs, items, config.peers))
         for uid, items in studies.items()
     ]
 
@@ -83,6 +66,15 @@ def try_study(
     config: NodeConfig, bundles: Mapping[str, Bundle], database: Database, study_uid: str
 ) -> Tried:
     """Let the routes decide about a study that was received.
+
+    Raises:
+        NodeError: It is not in the index.
+    """
+    return try_facts(config, bundles, indexed_facts(database, study_uid))[0]
+
+
+def indexed_facts(database: Database, study_uid: str) -> list[InstanceFacts]:
+    """Return the facts of a study that was received, those of purged images included.
 
     Raises:
         NodeError: It is not in the index.
@@ -98,6 +90,6 @@ def try_study(
         raise NodeError(
             f"study {study_uid}",
             "it is not in the index",
-            "name a study that was received, or drop its files",
+            "name a study that was received, or give its files",
         )
-    return try_facts(config, bundles, facts)[0]
+    return facts

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from dicom_node.errors import ConfigError
+from dicom_node.model.conditions import values_in
 from dicom_node.retrieve import FoundSeries
 from dicom_node.routing.anatomy import anatomy_of
 from dicom_node.routing.vocabulary import vocabulary
@@ -41,6 +42,21 @@ class Wanted:
         return ""
 
 
+def modalities_of(texts: Sequence[str]) -> list[str]:
+    """Return modalities in capital letters.
+
+    Raises:
+        ConfigError: One of the texts is several: no series would meet it.
+    """
+    for text in texts:
+        parts = values_in(text)
+        if len(parts) > 1:
+            several = " ".join(part.upper() for part in parts)
+            fix = f"give --modality several times: {several}"
+            raise ConfigError(f"--modality {text}", "it is no single modality", fix)
+    return [text.strip().upper() for text in texts]
+
+
 def regions_of(body_parts: Sequence[str]) -> frozenset[str]:
     """Return the regions that body parts are, as routes name them.
 
@@ -51,7 +67,7 @@ def regions_of(body_parts: Sequence[str]) -> frozenset[str]:
     for text in body_parts:
         regions = vocabulary().of_body_part(text).regions
         if not regions:
-            known = ", ".join(sorted(vocabulary().regions))
-            raise ConfigError(f"--body-part {text}", "the vocabulary does not know it", known)
+            fix = vocabulary().mend_body_part(text)
+            raise ConfigError(f"--body-part {text}", "the vocabulary does not know it", fix)
         found |= regions
     return frozenset(found)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.serve.alerting import Alerting
-from dicom_node.serve.recurring import Recurring
+from dicom_node.serve.recurring import Timetable
 from dicom_node.serve.repository import RepositorySender
 from dicom_node.serve.sealing import Sealer
 from dicom_node.store.database import Database
@@ -32,31 +28,28 @@ class Watching:
             RepositorySender(config, config.audit, database, clock) if config.audit else None
         )
         # one for each channel, one for each of the others
-        threads = len(config.alerts.channels) + 5
-        self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(threads)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
+        self._timetable = Timetable(threads=len(config.alerts.channels) + 5)
 
     def start(self) -> None:
         """Begin; `stop` ends it."""
-        alerts = self._config.alerts
+        alerts, every = self._config.alerts, self._timetable.every
         if self._repository is not None:
             # before the sealer: what this very start tells is to be sent, too
             self._repository.begin()
-            self._every(1, "send_audit_messages", self._repository.send_audit_messages)
-        self._every(1, "seal_audit_trail", self._sealer.seal_audit_trail)
-        self._every(3600, "verify_audit_trail", self._sealer.verify_audit_trail)
-        self._every(alerts.every_seconds, "watch_for_alerts", self._alerting.watch)
+            every(1, self._repository.send_audit_messages)
+        every(1, self._sealer.seal_audit_trail)
+        every(3600, self._sealer.verify_audit_trail)
+        every(alerts.every_seconds, self._alerting.watch, "watch_for_alerts")
         if alerts.ask_peers_minutes:
-            self._every(60 * alerts.ask_peers_minutes, "ask_peers", self._alerting.ask_peers)
+            every(60 * alerts.ask_peers_minutes, self._alerting.ask_peers)
         for name, send in self._alerting.senders().items():
-            self._every(2, f"send_alerts_to_{name}", send)
-        self._scheduler.start()
+            every(2, send, f"send_alerts_to_{name}")
+        self._timetable.start()
+
+    def keep_time(self) -> None:
+        """See whether the clock was put back (`Timetable.keep_time`)."""
+        self._timetable.keep_time()
 
     def stop(self) -> None:
         self._stop.set()
-        self._scheduler.shutdown(wait=True)
-
-    def _every(self, seconds: float, name: str, work: Callable[[], object]) -> None:
-        self._scheduler.add_job(Recurring(name, work), "interval", seconds=seconds, id=name)
+        self._timetable.stop()

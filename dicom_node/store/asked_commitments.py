@@ -33,6 +33,20 @@ def due(session: Session, peer: str, now: datetime, limit: int = 200) -> Sequenc
     ).all()
 
 
+def uncommitted(session: Session, peer: str, limit: int = 200) -> Sequence[int]:
+    """Return what a peer is still to commit to, asked about or not."""
+    return session.scalars(
+        select(Delivery.id)
+        .where(
+            Delivery.peer == peer,
+            Delivery.state == DeliveryState.SENT,
+            Delivery.ask_at.is_not(None),
+        )
+        .order_by(Delivery.id)
+        .limit(limit)
+    ).all()
+
+
 def reference_of(delivery: Delivery) -> Reference:
     """Return what a delivery is called in a request: the form of it that the peer has."""
     report = delivery.report
@@ -73,11 +87,20 @@ def ask_later(
 
 
 def ask_no_more(session: Session, delivery_ids: Sequence[int], why: str, now: datetime) -> None:
-    """The peer has no storage commitment: "sent" is all that can be known."""
+    """The peer has no storage commitment, or is not to be asked: "sent" is all that is known."""
     for delivery in _named(session, delivery_ids):
         delivery.ask_at = None
         delivery.answer = f"{delivery.answer or 'sent'}; {why}"
         outbox.record(session, delivery, "commitment_not_offered", now)
+
+
+def give_up(session: Session, delivery_ids: Sequence[int], why: str, now: datetime) -> None:
+    """The peer is no more: what it has not committed to is failed, whatever it has stored."""
+    for delivery in _named(session, delivery_ids):
+        delivery.ask_at = None
+        delivery.answer = why
+        delivery.state = DeliveryState.FAILED
+        outbox.record(session, delivery, "report_failed", now)
 
 
 def send_again(
@@ -142,7 +165,8 @@ def told(
         .join(Delivery.report)
         .where(
             Delivery.peer == request.peer,
-            Delivery.state == DeliveryState.SENT,
+            # failed: for want of this report
+            Delivery.state.in_((DeliveryState.SENT, DeliveryState.FAILED)),
             func.coalesce(Delivery.sent_as, Report.sop_instance_uid).in_(uids),
         )
         .options(_WITH_STUDY)
@@ -153,6 +177,8 @@ def told(
         reference = reference_of(delivery)
         if reference in report.committed and reference in asked:
             committed += 1
+            if delivery.state == DeliveryState.FAILED:
+                delivery.answer = "committed, as the peer said when it had been given up"
             delivery.state = DeliveryState.COMMITTED
             delivery.ask_at = None
             outbox.record(
@@ -162,7 +188,11 @@ def told(
                 now,
                 transaction_uid=report.transaction_uid,
             )
-        elif reference in report.failed and delivery.transaction_uid == report.transaction_uid:
+        elif (
+            reference in report.failed
+            and delivery.transaction_uid == report.transaction_uid
+            and delivery.state == DeliveryState.SENT
+        ):
             why = f"not committed: {reason_text(report.failed[reference])}"
             more, lost = send_again(session, [delivery.id], why, now, wait)
             again, failed = again + more, failed + lost

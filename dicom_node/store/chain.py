@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,7 +22,10 @@ from dicom_node.store.tables import AuditEvent, Study
 from dicom_node.store.watch_tables import AuditSeal
 
 FORGOTTEN: Final = "audit_events_forgotten"
-"""Kind of the event that says which positions retention has taken, and where the chain begins."""
+"""Kind of the event that says which positions retention has taken, and where the chain begins.
+
+Each says all that was taken behind the beginning that it names: the newest tells of everything.
+"""
 
 GENESIS: Final = "0" * 64
 """The digest before the first event."""
@@ -172,21 +175,23 @@ def forget(session: Session, before: datetime, now: datetime, *, up_to: int | No
     gone = session.execute(query).all()
     if not gone:
         return 0
-    before_this = _forgotten_data(session)
-    positions = _positions(before_this) | {row.position for row in gone}
+    last = _last_forgotten(session)
+    taken = merged([*last["positions"], *((row.position, row.position) for row in gone)])
     # a beginning that no event tells of is none of ours, and must stay as conspicuous as it is
-    anchor = max((data["anchor"]["position"] for data in before_this if data["anchor"]), default=0)
-    while anchor + 1 in positions:
-        anchor += 1
-    beginning = link_at(session, anchor)
+    anchor = last["anchor"]
+    begins = _end_of_taken(taken, anchor["position"] if anchor else 0)
+    # without its seal, the last event's beginning stays the one that is told
+    if (link := link_at(session, begins)) is not None:
+        anchor = {"position": link.position, "digest": link.digest}
+    begins = anchor["position"] if anchor else 0
     audit.record(
         session,
         now,
         FORGOTTEN,
         before=before.isoformat(),
         events=len(gone),
-        positions=[list(pair) for pair in _ranges(p for p in positions if p > anchor)],
-        anchor={"position": anchor, "digest": beginning.digest} if beginning else None,
+        positions=[[max(first, begins + 1), end] for first, end in taken if end > begins],
+        anchor=anchor,
     )
     # first the new event: a database may give the number of the last row once more
     session.flush()
@@ -200,31 +205,34 @@ def forget(session: Session, before: datetime, now: datetime, *, up_to: int | No
         )
     session.execute(
         delete(AuditSeal)
-        .where(AuditSeal.position < anchor)
+        .where(AuditSeal.position < begins)
         .execution_options(synchronize_session=False)
     )
     return len(ids)
 
 
-def _forgotten_data(session: Session) -> list[dict[str, Any]]:
-    return list(session.scalars(select(AuditEvent.data).where(AuditEvent.kind == FORGOTTEN)))
-
-
-def _positions(told: Iterable[dict[str, Any]]) -> set[int]:
-    return {
-        position
-        for data in told
-        for first, last in data["positions"]
-        for position in range(first, last + 1)
-    }
-
-
-def _ranges(positions: Iterable[int]) -> list[tuple[int, int]]:
-    """Write positions as pairs of a first and a last one."""
+def merged(ranges: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return ranges, each a first and a last position, in order and without what is twice."""
     found: list[tuple[int, int]] = []
-    for position in sorted(positions):
-        if found and found[-1][1] + 1 == position:
-            found[-1] = (found[-1][0], position)
+    for first, last in sorted((first, last) for first, last in ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
         else:
-            found.append((position, position))
+            found.append((first, last))
     return found
+
+
+def _last_forgotten(session: Session) -> Mapping[str, Any]:
+    """What the newest event says that tells of all that was taken."""
+    newest = session.scalar(
+        select(AuditEvent.data)
+        .where(AuditEvent.kind == FORGOTTEN)
+        .order_by(AuditEvent.id.desc())
+        .limit(1)
+    )
+    return newest or {"positions": [], "anchor": None}
+
+
+def _end_of_taken(taken: Sequence[tuple[int, int]], anchor: int) -> int:
+    """Return up to where all behind a position was taken."""
+    return next((last for first, last in taken if first <= anchor + 1 <= last), anchor)

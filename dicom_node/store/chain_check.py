@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import select
@@ -79,6 +81,24 @@ class Verdict:
             self.broken.append(Broken(deviation, position, event_id, text))
 
 
+class _Told:
+    """What retention says it has taken: a chain of years has an event of each hour."""
+
+    def __init__(self) -> None:
+        self.anchors: set[Link] = set()
+        self._ranges: list[tuple[int, int]] = []
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        self._ranges = chain.merged([*self._ranges, *data["positions"]])
+        if anchor := data.get("anchor"):
+            self.anchors.add(Link(anchor["position"], anchor["digest"]))
+
+    def has(self, position: int) -> bool:
+        """Tell whether a position is among what was taken."""
+        at = bisect_right(self._ranges, position, key=itemgetter(0))
+        return at > 0 and position <= self._ranges[at - 1][1]
+
+
 def verify(session: Session, noted: Link | None) -> Verdict:
     """Compute the whole chain again.
 
@@ -87,7 +107,9 @@ def verify(session: Session, noted: Link | None) -> Verdict:
     """
     verdict = Verdict(unsealed=chain.unsealed(session))
     missing: list[tuple[int, int]] = []
-    told: list[Mapping[str, Any]] = list(_unsealed_forgotten(session))
+    told = _Told()
+    for data in _unsealed_forgotten(session):
+        told.add(data)
     previous: Link | None = None
     first: Link | None = None
     newest: datetime | None = None
@@ -124,7 +146,7 @@ def verify(session: Session, noted: Link | None) -> Verdict:
             else:
                 verdict.events += 1
                 if event.kind == FORGOTTEN:
-                    told.append(event.data)
+                    told.add(event.data)
         if event is not None:
             if newest is not None and event.at < newest - _EARLIER:
                 verdict.late.append(event.id)
@@ -149,22 +171,17 @@ def _leave_out_accepted(session: Session, verdict: Verdict) -> None:
     verdict.broken = left
 
 
-def _judge_missing(
-    verdict: Verdict, missing: list[tuple[int, int]], told: list[Mapping[str, Any]]
-) -> None:
-    ranges = [pair for data in told for pair in data["positions"]]
-    forgotten = {position for first, last in ranges for position in range(first, last + 1)}
+def _judge_missing(verdict: Verdict, missing: list[tuple[int, int]], told: _Told) -> None:
     for position, event_id in missing:
-        if position in forgotten:
+        if told.has(position):
             verdict.forgotten += 1
         else:
             text = f"event {event_id} was deleted, and not by retention"
             verdict.add(Deviation.MISSING, position, event_id, text)
 
 
-def _judge_beginning(verdict: Verdict, first: Link, told: list[Mapping[str, Any]]) -> None:
-    anchors = [data["anchor"] for data in told if data.get("anchor")]
-    if {"position": first.position, "digest": first.digest} in anchors:
+def _judge_beginning(verdict: Verdict, first: Link, told: _Told) -> None:
+    if first in told.anchors:
         verdict.forgotten += first.position
     else:
         verdict.add(

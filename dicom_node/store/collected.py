@@ -84,7 +84,8 @@ class Collected:
         To be followed by `move`.
 
         Raises:
-            SpoolError: The disk refused; nothing is left behind.
+            SpoolError: The disk refused, and nothing is left behind; or the folder was given up
+                meanwhile.
         """
         if self._file is not None:
             self._file.keep()
@@ -101,6 +102,13 @@ class Collected:
             with memoryview(reserved.buffer) as whole, whole[:padded] as data:
                 if os.pwrite(reserved.fd, data, 0) != padded:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
+            # while the disk was waited for, the folder may have been given up, and what was
+            # unfinished in it with it; from here on, whoever gives it up finds the image whole
+            if self._reserve.closed or not os.fstat(reserved.fd).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        except FileNotFoundError as error:
+            # not to be touched: it may be in the inbox already, which harms nobody
+            raise refused(self._inbox, error) from error
         except OSError as error:
             # what cannot be removed is removed by the next start: the seal must be off by then
             with contextlib.suppress(OSError):

@@ -91,7 +91,8 @@ def discard(session: Session, study: Study, now: datetime, by: str, why: str) ->
         _no_more_held(session, study, "study_released", now, by, why)
     given_up = 0
     for job in session.scalars(select(Job).where(Job.study_id == study.id)).all():
-        given_up += withheld.withdraw(job)
+        # nothing of it is wanted: what failed would keep its images for ever
+        given_up += withheld.withdraw(job, in_part=True)
         if job.state in (JobState.QUEUED, JobState.FAILED):
             given_up += job.state == JobState.QUEUED
             job.state = JobState.FAILED

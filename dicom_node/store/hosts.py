@@ -111,13 +111,17 @@ def register(session: Session, name: str, folder: str, address: str, now: dateti
 
 
 def heard(
-    session: Session, name: str, now: datetime, indexed_to: datetime, state: HostState
+    session: Session, name: str, now: datetime, indexed_to: datetime | None, state: HostState
 ) -> bool:
-    """A host says what is so there; False: it was forgotten meanwhile."""
+    """A host says what is so there; False: it was forgotten meanwhile.
+
+    Args:
+        indexed_to: None: as it said before.
+    """
     row = session.get(Host, name)
     if row is None:
         return False
-    row.heard_at, row.indexed_to, row.state = now, indexed_to, asdict(state)
+    row.heard_at, row.indexed_to, row.state = now, indexed_to or row.indexed_to, asdict(state)
     return True
 
 

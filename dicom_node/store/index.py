@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, selectinload
@@ -16,6 +16,9 @@ from dicom_node.model.states import HoldReason, StudyState
 from dicom_node.store import audit, held, patients
 from dicom_node.store.tables import Instance, Series, Study, StudyWord
 from dicom_node.store.words import headline, words_of
+
+_AHEAD: Final = timedelta(minutes=1)
+"""How far in the future a study's last image may lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,10 @@ def add_instance(
     The same SOP Instance UID with the same content changes nothing, unless its file was purged:
     then it is there again; or came to another host: the newest copy is the one that counts, as
     nobody knows whether the other host comes back. With other content, or in another study, it is
-    a conflict: the first stays, and the audit trail says so. An instance that names another
-    patient than its study's first is told, and the study held for a person.
+    a conflict: the first stays, and the audit trail says so. Other content takes the place of a
+    first one whose file was purged, if it is of the same study: there is nothing else to keep. An
+    instance that names another patient than its study's first is told, and the study held for a
+    person.
 
     Args:
         batch: Made in this session with the UIDs of all that are added in it; default: alone.
@@ -92,6 +97,10 @@ def add_instance(
         return _seen_before(session, arrival, now, batch)
     if known:
         patients.compare_with_first_content(session, facts, now, hold=hold_changed_patient)
+        if facts.sop_instance_uid in batch.purged:
+            row = _row(session, facts.sop_instance_uid)
+            if row.study.study_instance_uid == facts.study_instance_uid:
+                return _in_place_of_purged(session, row, arrival, now, batch)
         audit.record(
             session,
             now,
@@ -149,6 +158,36 @@ def next_to_be_quiet(session: Session, now: datetime, quiet: timedelta) -> datet
 def quiet_studies(session: Session, now: datetime, quiet: timedelta) -> Sequence[Study]:
     """Return the receiving studies that have been quiet, the longest first."""
     return session.scalars(_quiet(now, quiet)).all()
+
+
+def any_ahead(session: Session, now: datetime) -> bool:
+    """Tell whether `bring_back` would find a study."""
+    return session.scalar(_ahead(now).limit(1)) is not None
+
+
+def bring_back(session: Session, now: datetime) -> list[str]:
+    """Let receiving studies that are dated ahead count as come now; returns their UIDs.
+
+    Their last image came while the clock was ahead: they would settle when it is there again.
+    """
+    found = session.scalars(_ahead(now)).all()
+    for study in found:
+        audit.record(
+            session,
+            now,
+            "study_dated_ahead",
+            study_uid=study.study_instance_uid,
+            last_instance_at=study.last_instance_at.isoformat(),
+        )
+        study.last_instance_at = now
+    return [study.study_instance_uid for study in found]
+
+
+def _ahead(now: datetime) -> Select[tuple[Study]]:
+    # clocks of several hosts may differ by a little
+    return select(Study).where(
+        Study.state == StudyState.RECEIVING, Study.last_instance_at > now + _AHEAD
+    )
 
 
 def at_once(_: Study) -> Mapping[str, Any]:
@@ -263,17 +302,56 @@ def purged_images(session: Session, study: Study) -> int:
 def _seen_before(session: Session, arrival: Arrival, now: datetime, batch: Batch) -> Indexed:
     """The same content came again: nothing new, or what was purged or elsewhere is there again."""
     uid = arrival.facts.sop_instance_uid
-    purged = uid in batch.purged
-    if not purged and batch.hosts[uid] == arrival.host:
+    if uid in batch.purged:
+        return _there_again(session, _row(session, uid), arrival, now, batch)
+    if batch.hosts[uid] == arrival.host:
         return Indexed.DUPLICATE
+    batch.hosts[uid] = arrival.host
+    row = _row(session, uid)
+    row.path = arrival.path
+    row.host = arrival.host
+    return Indexed.MOVED
+
+
+def _in_place_of_purged(
+    session: Session, row: Instance, arrival: Arrival, now: datetime, batch: Batch
+) -> Indexed:
+    """Other content came, of the same study, and the first is gone: this is the image now."""
+    facts = arrival.facts
+    audit.record(
+        session,
+        now,
+        "instance_replaced",
+        study_uid=facts.study_instance_uid,
+        peer=facts.sender,
+        sop_instance_uid=facts.sop_instance_uid,
+        purged=row.sha256,
+        taken=arrival.sha256,
+    )
+    if row.series.series_instance_uid != facts.series_instance_uid:
+        row.series = _series(session, row.study, facts.series_instance_uid)
+    row.sop_class_uid = facts.sop_class_uid
+    row.transfer_syntax_uid = facts.transfer_syntax_uid
+    row.sha256 = arrival.sha256
+    row.sender = facts.sender
+    row.received_at = arrival.received_at
+    row.attributes = dict(facts.attributes)
+    # a sender was told so of the first content
+    row.promised_at = None
+    batch.hashes[facts.sop_instance_uid] = arrival.sha256
+    return _there_again(session, row, arrival, now, batch)
+
+
+def _there_again(
+    session: Session, row: Instance, arrival: Arrival, now: datetime, batch: Batch
+) -> Indexed:
+    """A file that was purged is there again; with the last of them its study goes on."""
+    uid = arrival.facts.sop_instance_uid
     batch.purged.discard(uid)
     batch.hosts[uid] = arrival.host
-    row = session.scalars(select(Instance).where(Instance.sop_instance_uid == uid)).one()
     row.purged_at = None
     row.path = arrival.path
     row.host = arrival.host
-    if not purged:
-        return Indexed.MOVED
     study_uid = arrival.facts.study_instance_uid
     if study_uid not in batch.studies:
         batch.studies[study_uid] = _study(session, arrival, now)
@@ -282,6 +360,11 @@ def _seen_before(session: Session, arrival: Arrival, now: datetime, batch: Batch
     if study.held_reason == HoldReason.IMAGES_PURGED and not purged_images(session, study):
         held.release(session, study, now, "dicom-node", "all its images are there again")
     return Indexed.RESTORED
+
+
+def _row(session: Session, sop_instance_uid: str) -> Instance:
+    query = select(Instance).where(Instance.sop_instance_uid == sop_instance_uid)
+    return session.scalars(query).one()
 
 
 def _study(session: Session, arrival: Arrival, now: datetime) -> Study:

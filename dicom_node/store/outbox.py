@@ -103,21 +103,29 @@ def mark_failed(session: Session, delivery_id: int, answer: str, now: datetime) 
     record(session, delivery, "report_failed", now)
 
 
-def retry(session: Session, delivery: Delivery, now: datetime) -> None:
-    """Put a failed delivery back into the queue, due at once, its age counted anew."""
+def retry(session: Session, delivery: Delivery, now: datetime, **told: str) -> None:
+    """Put a failed delivery back into the queue, due at once, its age counted anew.
+
+    Args:
+        told: Who asked for it, for the audit trail.
+    """
     delivery.state = DeliveryState.PENDING
     delivery.queued_at = now
     delivery.next_attempt_at = now
     delivery.ask_at = None
     delivery.resent = 0
-    record(session, delivery, "report_retried", now)
+    record(session, delivery, "report_retried", now, **told)
 
 
 def receivers(session: Session) -> set[str]:
-    """Return the peers that something waits for: to be sent, or to be committed to."""
-    waits = (Delivery.state == DeliveryState.PENDING) | (
-        (Delivery.state == DeliveryState.SENT) & Delivery.ask_at.is_not(None)
-    )
+    """Return the peers that something waits to be sent to."""
+    waits = Delivery.state == DeliveryState.PENDING
+    return set(session.scalars(select(Delivery.peer).where(waits).distinct()))
+
+
+def committers(session: Session) -> set[str]:
+    """Return the peers that are to commit to something; looks at all that was ever sent."""
+    waits = (Delivery.state == DeliveryState.SENT) & Delivery.ask_at.is_not(None)
     return set(session.scalars(select(Delivery.peer).where(waits).distinct()))
 
 

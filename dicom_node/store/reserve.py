@@ -146,6 +146,11 @@ class Reserve:
                 self._unmoved.append((path, target))
             self._have_filled()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the folder is being given up, with what is unfinished in it."""
+        return self._closed.is_set()
+
     def close(self) -> None:
         """Fill no more; the files are left to whoever removes the folder."""
         self._closed.set()

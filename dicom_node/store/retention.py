@@ -4,7 +4,8 @@ A file is given up in two steps. First its row says so, and with it the audit tr
 is removed, unless the same content has come again in between. A process that dies between the two
 leaves a file behind that `given_up` finds again.
 
-Where hosts have a data folder each, every one gives up what it holds itself, and nothing else.
+Where hosts have a data folder each, every one gives up what it holds itself, and what a host held
+that was forgotten; nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.model.states import DeliveryState, JobState, StudyState
 from dicom_node.store import audit
+from dicom_node.store.host_tables import Host
 from dicom_node.store.tables import (
     Delivery,
     FindingRow,
@@ -174,17 +176,24 @@ def removed(session: Session, kind: Kept, study_uids: Sequence[str], host: str) 
     images, made = update(Instance), update(Report)
     statement = (
         images.where(
-            Instance.study_id.in_(ids), Instance.host == host, Instance.purged_at.is_not(None)
+            Instance.study_id.in_(ids), _with(Instance, host), Instance.purged_at.is_not(None)
         )
         if kind is Kept.IMAGES
-        else made.where(Report.job_id.in_(jobs), Report.host == host, Report.purged_at.is_not(None))
+        else made.where(Report.job_id.in_(jobs), _with(Report, host), Report.purged_at.is_not(None))
     )
     session.execute(statement.values(host=None).execution_options(synchronize_session=False))
 
 
 def _here(table: type[Instance] | type[Report], host: str | None) -> ColumnElement[bool]:
     """The file is there, with this host; None: in the folder that all share."""
-    return and_(table.purged_at.is_(None), table.host == host)
+    return and_(table.purged_at.is_(None), _with(table, host))
+
+
+def _with(table: type[Instance] | type[Report], host: str | None) -> ColumnElement[bool]:
+    """The file is with this host, or with one that was forgotten: whoever looks gives that up."""
+    if host is None:
+        return table.host.is_(None)
+    return or_(table.host == host, table.host.not_in(select(Host.name)))
 
 
 def _not_here(table: type[Instance] | type[Report], host: str | None) -> ColumnElement[bool]:

@@ -112,11 +112,11 @@ def analysed(
     return Analysed.CURRENT if last and current else Analysed.OUTDATED
 
 
-def route_again(session: Session, study_uid: str, now: datetime) -> None:
+def route_again(session: Session, study_uid: str, now: datetime, by: str = "") -> None:
     """Let routing decide once more on a study that is here and settled."""
     study = session.scalar(select(Study).where(Study.study_instance_uid == study_uid))
     if study is not None and study.state == StudyState.SETTLED:
-        index.route_again(session, study, now)
+        index.route_again(session, study, now, by)
 
 
 def queued_jobs(session: Session) -> int:
@@ -133,9 +133,14 @@ def find(session: Session, study_uid: str, peer: str) -> Retrieval | None:
 
 
 def begin(
-    session: Session, study_uid: str, peer: str, series: Mapping[str, int | None], now: datetime
+    session: Session,
+    study_uid: str,
+    peer: str,
+    series: Mapping[str, int | None],
+    now: datetime,
+    by: str = "",
 ) -> None:
-    """Note that a peer is asked for series of a study."""
+    """Note that a peer is asked for series of a study, and by whom."""
     row = find(session, study_uid, peer)
     if row is None:
         row = Retrieval(study_instance_uid=study_uid, peer=peer, attempts=0, series={})
@@ -144,7 +149,7 @@ def begin(
     row.series = {**row.series, **series}
     row.attempts += 1
     row.begun_at, row.ended_at, row.answer = now, None, None
-    audit.record(session, now, "study_asked_for", study_uid=study_uid, peer=peer)
+    audit.record(session, now, "study_asked_for", study_uid=study_uid, peer=peer, by=by or None)
 
 
 def end(

@@ -111,10 +111,14 @@ def supersede(session: Session, successor: Job, now: datetime) -> None:
         )
 
 
-def withdraw(job: Job) -> int:
-    """Take what waits of a job out of the outbox; returns how many deliveries."""
+def withdraw(job: Job, *, in_part: bool = False) -> int:
+    """Take what waits of a job out of the outbox; returns how many deliveries.
+
+    Args:
+        in_part: Also where the peer has a part of it.
+    """
     rows = [row for report in job.reports for row in report.deliveries]
-    has_some = {row.peer for row in rows if row.state in _ARRIVED}
+    has_some = {row.peer for row in rows if row.state in _ARRIVED and not in_part}
     out = [row for row in rows if row.state in _WAITING and row.peer not in has_some]
     for row in out:
         row.state = DeliveryState.SUPERSEDED

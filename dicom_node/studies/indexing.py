@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Final
 
 import structlog
 from pydicom import dcmread
+from sqlalchemy.exc import DataError, DBAPIError, StatementError
 
 from dicom_node.clock import Clock
 from dicom_node.errors import NodeError, NotCutError
@@ -24,6 +26,8 @@ _log = structlog.get_logger()
 
 _BATCH: Final = 200
 _LONGEST_BURST: Final = 3.0
+_PATIENCE: Final = 60.0
+"""Seconds for which a file that the disk or a shortage keeps from being read is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Indexer:
         self._clock = clock
         self._one_at_a_time = threading.Lock()
         self._burst: tuple[float, int] | None = None
+        self._unread: dict[Path, float] = {}
 
     def index_when_quiet(self) -> int:
         """Index everything that waits, unless more has come since the last call.
@@ -83,10 +88,16 @@ class Indexer:
         """Whether `index_when_quiet` leaves images alone that are streaming in."""
         return self._burst is not None
 
+    @property
+    def held_up(self) -> bool:
+        """Whether images could not be read just now, and are tried again: nothing may settle."""
+        return bool(self._unread)
+
     def index_waiting(self) -> int:
         """Index everything that waits; returns the number of files handled."""
         with self._one_at_a_time:
             waiting = self._spool.waiting()
+            self._unread = {file: since for file, since in self._unread.items() if file in waiting}
             for start in range(0, len(waiting), _BATCH):
                 self._index(waiting[start : start + _BATCH])
             return len(waiting)
@@ -98,13 +109,48 @@ class Indexer:
         for file in files:
             try:
                 good.append(self._read(file))
+                self._unread.pop(file, None)
             except NotCutError as error:
                 # it stays where it is, and is looked at again
                 _log.error("image_not_cut", file=error.what, why=error.why, fix=error.fix)
             except Exception as error:  # noqa: BLE001 - one bad file must not hold up the rest
+                if _is_of_the_machine(error) and self._may_pass(file, error):
+                    continue
                 # the text of a parser's exception may hold patient data: its type does not
                 why = error.why if isinstance(error, NodeError) else type(error).__name__
                 bad.append((file, why))
+        try:
+            self._keep(good, bad)
+        except (StatementError, ValueError) as error:
+            if not _is_of_the_data(error):
+                raise
+            for item in good:
+                try:
+                    self._keep([item], [])
+                except (StatementError, ValueError) as of_one:
+                    if not _is_of_the_data(of_one):
+                        raise
+                    bad.append((item.plan.source, "the database cannot hold its header"))
+            self._keep([], bad)
+
+    def _may_pass(self, file: Path, error: Exception) -> bool:
+        """A file that could not be read: is it left where it is, to be tried again?"""
+        now = time.monotonic()
+        if file not in self._unread:
+            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
+            _log.error(
+                "image_not_read",
+                file=file.name,
+                why=why or type(error).__name__,
+                fix="it is tried again for a minute; check the disk, open files and memory",
+            )
+        if now - self._unread.setdefault(file, now) < _PATIENCE:
+            return True
+        del self._unread[file]
+        return False
+
+    def _keep(self, good: list[_Read], bad: list[tuple[Path, str]]) -> None:
+        """Write the rows, then move the files."""
         planned: list[tuple[Plan, index.Indexed]] = []
         received: Counter[tuple[str, str]] = Counter()
         now = self._clock.now()
@@ -162,3 +208,14 @@ class Indexer:
             facts.sop_instance_uid,
         )
         return _Read(facts, plan, received_at)
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether it says nothing of the file: the disk's, or a shortage of memory or open files."""
+    # pydicom raises OSErrors without a number on what it cannot parse
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and bool(error.errno))
+
+
+def _is_of_the_data(error: Exception) -> bool:
+    """Whether the database refused what it was given: anything else is its own trouble."""
+    return not isinstance(error, DBAPIError) or isinstance(error, DataError)

@@ -20,7 +20,7 @@ from dicom_node.training.charts import draw_all
 from dicom_node.training.contract import Evaluation
 from dicom_node.training.figures import classification_figures
 from dicom_node.training.images import Case, Reader
-from dicom_node.training.table import Row, read_table
+from dicom_node.training.table import Row, effective_split, read_table
 
 _BATCH: Final = {"cpu": 4, "cuda": 32}
 """Images at a time: on a CPU more of them fall out of its cache, and 32 take twice as long each."""
@@ -125,6 +125,7 @@ class ClassificationEvaluator:
             others = len(rows) - wanted
             let_in = len(told.rows) - len(kept)
             figures["to_be_refused"] = {"n": others, "refused": others - let_in}
+        figures["split"] = effective_split(rows, asked.split)
         figures["images_per_second"] = round(len(rows) / seconds, 2)
         figures["table"] = self._table(figures)
         if asked.output is not None:

@@ -79,13 +79,18 @@ class Trained:
     Attributes:
         weights: safetensors that fit the bundle's network, with the calibration inside
             (`dicom_node.inference.calibration`).
-        figures: On the validation data.
+        figures: On the validation data; cross-validated with `on_every_row`.
+        on_every_row: Nothing of the data was left out of the training: it holds no test.
     """
 
     weights: Path
     figures: Mapping[str, float] = field(default_factory=dict)
+    on_every_row: bool = False
 
 
 Evaluator = Callable[[Evaluation], Mapping[str, Any]]
-"""Returns plain figures, with `n` and `table`: rows of (name, value, 95 % interval or "")."""
+"""Returns plain figures, with `n` and `table`: rows of (name, value, 95 % interval or "").
+
+`split`, where it says it, is what the table has: "all" if that has no such column.
+"""
 Trainer = Callable[[Training], Trained]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +29,7 @@ from dicom_node.model.pipeline import InputKind
 from dicom_node.model.targets import Rejection, Target
 from dicom_node.training.table import Row, is_dicom
 
+_WHITES: Final = (1, *(2**bits - 1 for bits in (8, 10, 12, 14, 16)))
 _SIDES: Final = {"R": Side.RIGHT, "L": Side.LEFT}
 
 
@@ -47,7 +50,7 @@ class Case:
 class Reader:
     """Reads the images of a table.
 
-    A picture (PNG, JPEG, TIFF; 8 or 16 bits, bright bone) is taken for what the locator would cut
+    A picture (PNG, JPEG, TIFF; 8 to 16 bits, bright bone) is taken for what the locator would cut
     out, and neither locator nor gate looks at it; with `locate` they do. A DICOM image goes the
     node's own way.
 
@@ -79,25 +82,30 @@ class Reader:
             DataFolderError: A picture cannot be read.
             PipelineError: A part of the pipeline raised.
         """
+        sides: defaultdict[Path, set[str]] = defaultdict(set)
         for row in rows:
-            yield self._dicom(row) if is_dicom(row.file) else self._picture(row)
+            sides[row.file].add(row.side)
+        for row in rows:
+            of_both = len(sides[row.file]) > 1
+            yield self._dicom(row, of_both) if is_dicom(row.file) else self._picture(row, of_both)
 
-    def _picture(self, row: Row) -> Case:
+    def _picture(self, row: Row, of_both: bool) -> Case:
         side = _SIDES.get(row.side, Side.UNKNOWN)
         image = MetaTensor(
             torch.from_numpy(_grey(row)[None]), meta={"original_channel_dim": 0, "spacing": None}
         )
         if self._locate:
-            attributes = {"ImageLaterality": row.side} if row.side else {}
-            found = self._located(row, image, attributes)
+            found = self._located(row, image, {}, of_both)
             if isinstance(found, Rejection):
                 return Case(row, None, found.text)
-            return self._prepared(row, image, found, attributes, gate=True)
+            if found.side is Side.UNKNOWN and side is not Side.UNKNOWN:
+                found = replace(found, side=side, side_source="the table", mirror=side is Side.LEFT)
+            return self._prepared(row, image, found, {}, gate=True)
         mirror = self._mirror_left and side is Side.LEFT
         target = Target("image", side, "the table", mirror=mirror)
         return self._prepared(row, image, target, {}, gate=False)
 
-    def _dicom(self, row: Row) -> Case:
+    def _dicom(self, row: Row, of_both: bool) -> Case:
         try:
             header = read_header(row.file)
         except ImageError as error:
@@ -114,15 +122,19 @@ class Reader:
             torch.from_numpy(source.values[None]).to(self._device),
             meta={"original_channel_dim": 0, "spacing": source.spacing},
         )
-        target = self._located(row, image, source.attributes)
+        target = self._located(row, image, source.attributes, of_both)
         if isinstance(target, Rejection):
             return Case(row, None, target.text)
         return self._prepared(row, image, target, source.attributes, gate=True)
 
     def _located(
-        self, row: Row, image: MetaTensor, attributes: Mapping[str, Any]
+        self, row: Row, image: MetaTensor, attributes: Mapping[str, Any], of_both: bool
     ) -> Target | Rejection:
-        """The one target of the image that the row is about, or why there is none."""
+        """The one target of the image that the row is about, or why there is none.
+
+        Args:
+            of_both: The table has a row for each side of the image: one target could be either's.
+        """
         if self._parts.locator is None:
             return Target("image", _SIDES.get(row.side, Side.UNKNOWN))
         with Stage(self._name, "locator"):
@@ -132,7 +144,8 @@ class Reader:
         wanted = _SIDES.get(row.side)
         if wanted is not None:
             # an image that does not state its side shows what the table says
-            fits = (wanted,) if len(targets) > 1 else (wanted, Side.UNKNOWN, Side.NONE)
+            alone = len(targets) == 1 and not of_both
+            fits = (wanted, Side.UNKNOWN, Side.NONE) if alone else (wanted,)
             targets = [target for target in targets if target.side in fits]
         if len(targets) == 1:
             return targets[0].rejection or targets[0]
@@ -168,4 +181,12 @@ def _grey(row: Row) -> npt.NDArray[np.float32]:
             f"the image of line {row.line} cannot be read: {type(error).__name__}",
             "replace the file, or take its row out of the table",
         ) from None
-    return values / np.float32(65535 if deep else 255)
+    return values / np.float32(_white(float(values.max())) if deep else 255)
+
+
+def _white(highest: float) -> float:
+    """White of a picture of more than 8 bits: what as many bits hold as its values need.
+
+    Detectors of 10, 12 and 14 bits are exported in 16 bits as they are; numbers up to 1 are shares.
+    """
+    return next((white for white in _WHITES if highest <= white), highest)

@@ -20,6 +20,7 @@ from dicom_node.inference.bundles import Bundle, entry_file
 from dicom_node.inference.calibration import calibration_of
 from dicom_node.inference.parts import network_of
 from dicom_node.store.files import write_durably
+from dicom_node.training.contract import ALL_ROWS
 
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,31}")
 _SHIPPED: Final = ("accuracy", "f1_macro", "quadratic_kappa", "mae", "ece", "coverage")
@@ -192,13 +193,21 @@ def first_card(bundle: Bundle, version: str, figures: Mapping[str, Any] | None) 
     ]
     if figures and figures.get("table"):
         head, *rows = figures["table"]
-        lines += [f"Split {figures.get('split')} of the site's data.", ""]
+        lines += [_measured_on(str(figures.get("split"))), ""]
         lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
     else:
         lines.append("To be filled in: `dicom-node pipelines evaluate` on data not trained on.")
     lines += ["", "## Known failures", "", "To be filled in.", ""]
     return "\n".join(lines)
+
+
+def _measured_on(split: str) -> str:
+    if split == ALL_ROWS:
+        return (
+            "All of the site's labelled data: if these weights were trained on it, this is no test."
+        )
+    return f"Split {split} of the site's data."
 
 
 def node_yaml_lines(name: str, weights: Path) -> str:

@@ -20,6 +20,7 @@ TABLE: Final = "labels.csv"
 _UID: Final = "sop_instance_uid"
 _NAMED: Final = 5
 """So many of the things that are wrong are named."""
+_SIDES: Final = {"r": "R", "right": "R", "l": "L", "left": "L", "": ""}
 _LONGEST: Final = 20
 """A label that is longer is something else: it is not repeated whole."""
 
@@ -62,10 +63,8 @@ def read_table(
         DataFolderError: A column, an image, a split or a label is not as it must be.
     """
     file = folder / TABLE
-    lines = _lines(folder, file)
-    names = set(lines[0]) if lines else set()
-    if not lines:
-        raise DataFolderError(str(file), "it has no rows below its heading", "add a row an image")
+    lines = read_cells(folder)
+    names = set(lines[0])
     label = next((name for name in columns if name in names), None)
     if not names & {"file", _UID}:
         raise DataFolderError(
@@ -82,6 +81,7 @@ def read_table(
     if "split" in names and ALL_ROWS not in splits:
         rows = _of_splits(file, rows, splits)
     _check_labels(file, rows, label, labels)
+    _check_sides(file, rows)
     found = _files(folder, file, rows, "file" if "file" in names else _UID)
     return [
         Row(
@@ -89,14 +89,25 @@ def read_table(
             path,
             labels[_key(cells[label])],
             cells.get("split", ""),
-            cells.get("side", "").upper()[:1],
+            _SIDES[cells.get("side", "").lower()],
             cells.get("patient", ""),
         )
         for (line, cells), path in zip(rows, found, strict=True)
     ]
 
 
-def _lines(folder: Path, file: Path) -> list[dict[str, str]]:
+def effective_split(rows: Sequence[Row], split: str) -> str:
+    """Return the split that rows read for `split` are of: "all" if the table has no such column."""
+    return split if any(row.split for row in rows) else ALL_ROWS
+
+
+def read_cells(folder: Path) -> list[dict[str, str]]:
+    """Return the cells of each row of the folder's table by their column, without blanks around.
+
+    Raises:
+        DataFolderError: There is no table, it cannot be read, or it has no rows.
+    """
+    file = folder / TABLE
     if not folder.is_dir():
         raise DataFolderError(str(folder), "there is no such folder", "correct --data")
     if not file.is_file():
@@ -107,7 +118,7 @@ def _lines(folder: Path, file: Path) -> list[dict[str, str]]:
         )
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            return [
+            lines = [
                 {k.strip(): (v or "").strip() for k, v in line.items() if k is not None}
                 for line in csv.DictReader(opened)
             ]
@@ -115,6 +126,9 @@ def _lines(folder: Path, file: Path) -> list[dict[str, str]]:
         raise DataFolderError(
             str(file), "it is no CSV in UTF-8", "export it again as CSV, UTF-8"
         ) from None
+    if not lines:
+        raise DataFolderError(str(file), "it has no rows below its heading", "add a row an image")
+    return lines
 
 
 def _of_splits(
@@ -144,6 +158,19 @@ def _check_labels(
             f"{file}: column {column}",
             f"{len(wrong)} rows have a label that the pipeline does not know ({told})",
             f"known: {', '.join(labels)}",
+        )
+
+
+def _check_sides(file: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
+    wrong = [
+        (n, side) for n, cells in rows if (side := cells.get("side", "")).lower() not in _SIDES
+    ]
+    if wrong:
+        told = ", ".join(f"line {n}: {_short(value)}" for n, value in wrong[:_NAMED])
+        raise DataFolderError(
+            f"{file}: column side",
+            f"{len(wrong)} rows have a side that is none ({told})",
+            "write R or L, or nothing where it is not known",
         )
 
 

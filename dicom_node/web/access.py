@@ -49,7 +49,9 @@ def log_in(
             audit.record(session, now, "login_refused", user=known, address=address)
     if not may:
         return _form(request, context, next, _TOO_MANY, 429)
-    if row is None or not accounts.is_password(password, kept):
+    # always verified: the time that it takes must not tell who is known
+    is_right = accounts.is_password(password, kept)
+    if row is None or not is_right:
         with context.database.write() as session:
             # a name that is not known may be a password typed in the wrong place
             audit.record(session, now, "login_failed", user=known, address=address)

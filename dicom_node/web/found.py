@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dicom_node.model.wording import unit_sign, with_uncertainty
+from dicom_node.model.wording import percent, unit_sign, with_uncertainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ def _classification(subject: str, data: Mapping[str, Any]) -> FindingLine:
     more = str(data.get("rule") or "")
     if not more:
         probability = data["probabilities"][data["predicted"]]
-        more = f"{'probability' if data.get('calibrated', True) else 'score'} {probability:.0%}"
+        named = "probability" if data.get("calibrated", True) else "score"
+        more = f"{named} {percent(probability)}"
         others = [labels[index] for index in data.get("prediction_set") or ()]
         if len(others) > 1 and data.get("coverage"):
             more += f"; {data['coverage']:.0%} set: {', '.join(others)}"

@@ -8,10 +8,11 @@ from typing import BinaryIO, Final
 
 import numpy as np
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from dicom_node.errors import NodeError
 from dicom_node.results.text import report_text
+from dicom_node.web.callers import Caller, NotAllowedError
 from dicom_node.web.failures import NotThereError
 
 _WIDEST: Final = 1600
@@ -44,13 +45,26 @@ def text_of(file: Path | BinaryIO) -> str:
         ) from None
 
 
-def picture_of(file: Path | BinaryIO, frame: int = 0) -> bytes:
+def is_hidden(file: Path | BinaryIO, caller: Caller) -> bool:
+    """Tell whether an object's picture may name the patient to somebody who sees no patients."""
+    if caller.sees_patients:
+        return False
+    return _may_name_patient(dcmread(file, stop_before_pixels=True))
+
+
+def picture_of(file: Path | BinaryIO, caller: Caller, frame: int = 0) -> bytes:
     """Return a secondary capture's picture as PNG, of several the one that is asked for.
 
     Raises:
+        NotAllowedError: It may name the patient, and the caller sees no patients.
         NodeError: It has no such picture.
     """
     dataset = dcmread(file)
+    if not caller.sees_patients and _may_name_patient(dataset):
+        raise NotAllowedError(
+            "the picture may show the patient's name (its Burned In Annotation is not NO), "
+            f"and {caller.name} does not see patients"
+        )
     if "PixelData" not in dataset:
         raise NodeError("this object", "it has no picture", "open it in a viewer")
     pixels = dataset.pixel_array
@@ -65,3 +79,8 @@ def picture_of(file: Path | BinaryIO, frame: int = 0) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
+
+
+def _may_name_patient(dataset: Dataset) -> bool:
+    """Burned In Annotation (0028,0301): a source that does not say so leaves it open."""
+    return str(dataset.get("BurnedInAnnotation") or "") != "NO"

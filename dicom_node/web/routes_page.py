@@ -15,7 +15,7 @@ from dicom_node.model.wording import in_words as conditions_in_words
 from dicom_node.routing.explain import as_json
 from dicom_node.serve.configuring import Applied, Configuring
 from dicom_node.serve.live import load_beside
-from dicom_node.serve.reloading import ask_for_reload, notices
+from dicom_node.serve.reloading import Reloaded, ask_for_reload, notices
 from dicom_node.serve.trying import Tried, read_facts, try_facts, try_study
 from dicom_node.store import audit, configurations
 from dicom_node.web.callers import Caller
@@ -192,6 +192,8 @@ def outcome(done: Applied) -> tuple[str, bool]:
         return f"{first} The node has not said yet whether it takes it.", True
     if not line.taken:
         return f"{first} The node did not take it: {'; '.join(line.problems[:1])}", True
+    if done.reloaded.late:
+        return f"{first} {_late(done.reloaded)}", True
     if line.needs_restart:
         keys = ", ".join(line.needs_restart)
         return f"{first} The node runs with it; restart it to take {keys}.", False
@@ -218,10 +220,17 @@ def reload_node(context: WebContext) -> tuple[str, bool]:
         return "The node has not answered in time: see its log.", True
     if not reloaded.line.taken:
         return f"Not taken: {'; '.join(reloaded.line.problems[:3])}", True
+    if reloaded.late:
+        return _late(reloaded), True
     waiting = reloaded.line.needs_restart
     return (
         f"Taken. Restart the node to take {', '.join(waiting)}." if waiting else "Taken."
     ), False
+
+
+def _late(reloaded: Reloaded) -> str:
+    names = ", ".join(reloaded.late)
+    return f"The node has taken it; not yet by it: {names}. See its log."
 
 
 def _lines(text: str) -> str:

@@ -179,8 +179,9 @@ def report_picture(
     report_id: _Id,
     frame: Annotated[int, Query(ge=0, le=10_000)] = 0,
 ) -> Response:
-    """A picture as PNG."""
-    png = picture_png(context, session, study_uid, report_id, frame)
+    """A picture as PNG; one that may name the patient only for who sees patients."""
+    png = picture_png(context, session, caller, study_uid, report_id, frame)
+    tell_patients_shown(context, caller, [study_uid])
     return Response(png, media_type="image/png")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -49,6 +50,8 @@ def study_page(
         steps=steps,
         findings={job.id: finding_lines(job.findings) for job in found.jobs},
         texts=_texts(context, found),
+        hidden=_hidden(context, found, caller),
+        patients_for=context.web.patients_for,
         peers=sorted(peers),
         pipelines=list(dict.fromkeys(job.pipeline for job in found.jobs)),
     )
@@ -65,7 +68,8 @@ def picture(
 ) -> Response:
     """The picture of an object that was made."""
     return Response(
-        picture_png(context, session, study_uid, report_id, frame), media_type="image/png"
+        picture_png(context, session, caller, study_uid, report_id, frame),
+        media_type="image/png",
     )
 
 
@@ -93,7 +97,7 @@ def routing_of(
     facts = facts_of(session, study.id, study.study_uid)
     specs = {name: bundle.spec for name, bundle in context.bundles.items()}
     config = context.config
-    decision: Decision = decide(config.routes, specs, facts, config.dicom_peers)
+    decision: Decision = decide(config.routes, specs, facts, config.peers)
     told = decision_json(decision)
     if not caller.sees_patients:
         _mask(told)
@@ -101,15 +105,21 @@ def routing_of(
 
 
 def picture_png(
-    context: WebContext, session: Session, study_uid: str, report_id: int, frame: int
+    context: WebContext,
+    session: Session,
+    caller: Caller,
+    study_uid: str,
+    report_id: int,
+    frame: int,
 ) -> bytes:
     """Return the picture of an object of this study.
 
     Raises:
+        NotAllowedError: It may name the patient, and the caller sees no patients.
         NotThereError: The study has no such object, or its file was purged.
         NodeError: It has no picture.
     """
-    return objects.picture_of(_object(context, session, study_uid, report_id), frame)
+    return objects.picture_of(_object(context, session, study_uid, report_id), caller, frame)
 
 
 def object_text(context: WebContext, session: Session, study_uid: str, report_id: int) -> str:
@@ -146,16 +156,27 @@ def _opened(context: WebContext, kept: KeptFile) -> Path | BinaryIO:
 
 
 def _texts(context: WebContext, study: Whole) -> dict[int, str]:
-    texts = {}
+    return {report: objects.text_of(file) for report, file in _there(context, study, "SR")}
+
+
+def _hidden(context: WebContext, study: Whole, caller: Caller) -> set[int]:
+    """The secondary captures that the caller may not see."""
+    if caller.sees_patients:
+        return set()
+    pictures = _there(context, study, "SC")
+    return {report for report, file in pictures if objects.is_hidden(file, caller)}
+
+
+def _there(context: WebContext, study: Whole, kind: str) -> Iterator[tuple[int, Path | BinaryIO]]:
+    """The objects of a kind that can be had at the moment, by their report's id."""
     for job in study.jobs:
         for report in job.reports:
-            if report.kind == "SR" and report.is_there:
+            if report.kind == kind and report.is_there:
                 try:
                     file = _opened(context, report.kept)
                 except NotThereError:
                     continue
-                texts[report.id] = objects.text_of(file)
-    return texts
+                yield report.id, file
 
 
 def _mask(decision: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ def span(length: timedelta | float | None) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size or (size < 86400 and seconds >= size):
             return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    return f"{seconds} s" if seconds else "less than 1 s"
 
 
 def local(at: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:

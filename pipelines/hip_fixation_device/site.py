@@ -19,6 +19,7 @@ from dicom_node.training.classification import ClassificationEvaluator
 from dicom_node.training.contract import Evaluation, Trained, Training
 from dicom_node.training.images import Reader
 from dicom_node.training.table import Row, read_table
+from dicom_node.training.whole import whole
 from pipelines.hip_fixation_device.data import AFTER_THE_CATALOGUE, CATALOGUE, NOT_AP, labels_of
 from pipelines.hip_fixation_device.train import CALIBRATED, calibration, evaluate, train
 
@@ -83,9 +84,8 @@ class SiteTrainer:
 
 def _written(halves: Mapping[str, Tensor], found: Mapping[str, float], file: Path) -> Trained:
     numbers = {f"{_ANSWER}::{key}": found[key] for key in CALIBRATED}
-    partial = file.with_suffix(".part")
-    save_file(dict(halves), partial, to_metadata(numbers))
-    partial.replace(file)
+    with whole(file) as partial:
+        save_file(dict(halves), partial, to_metadata(numbers))
     return Trained(file, found)
 
 

@@ -26,6 +26,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dicom_node.training.whole import whole
 from pipelines.hip_fixation_device.data import (
     CATALOGUE,
     LABELS,
@@ -168,8 +169,8 @@ def train(
                 "random": torch.get_rng_state(),
                 "step": step + 1,
             }
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            with whole(checkpoint) as partial:
+                torch.save(state, partial)
     network = network.cpu().eval()
     with torch.inference_mode():
         parts = [network.described(images[n : n + 32]) for n in range(0, len(images), 32)]

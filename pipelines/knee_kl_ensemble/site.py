@@ -17,6 +17,7 @@ from dicom_node.inference.parts import Parts, build_parts
 from dicom_node.training.contract import Trained, Training
 from dicom_node.training.images import Reader
 from dicom_node.training.table import Row, read_table
+from dicom_node.training.whole import whole
 from pipelines.knee_kl_ensemble.data import GRADE_COLUMNS, Crops, Knees, by_grade
 from pipelines.knee_kl_ensemble.evaluate import predictions
 from pipelines.knee_kl_ensemble.phantoms import phantom_knees
@@ -125,9 +126,8 @@ def _packed(network: KLEnsemble, val: Knees, file: Path) -> Trained:
     temperature = fit_temperature(logits, val.grades)
     threshold = fit_threshold(softmax(logits / temperature), val.grades)
     numbers = {f"{_CALIBRATED}::temperature": temperature, f"{_CALIBRATED}::threshold": threshold}
-    partial = file.with_suffix(".part")
-    save_file(halves, partial, to_metadata(numbers))
-    partial.replace(file)
+    with whole(file) as partial:
+        save_file(halves, partial, to_metadata(numbers))
     accuracy = float((logits.argmax(1) == val.grades).mean())
     return Trained(
         file, {"val_accuracy": accuracy, "temperature": temperature, "threshold": threshold}

@@ -26,6 +26,7 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from dicom_node.training.contract import Watch
+from dicom_node.training.whole import whole
 from pipelines.knee_kl_ensemble.augmentation import augmented, ordinal_targets
 from pipelines.knee_kl_ensemble.data import Knees, by_grade, read_knees
 from pipelines.knee_kl_ensemble.phantoms import phantom_knees
@@ -207,9 +208,8 @@ class Trainer:
             "best": self._best,
             "since_best": self._since_best,
         }
-        partial = self._out / "checkpoint.part"
-        torch.save(state, partial)
-        partial.replace(self._out / "checkpoint.pt")
+        with whole(self._out / "checkpoint.pt") as partial:
+            torch.save(state, partial)
 
 
 def predict(network: nn.Module, knees: Knees, size: int, device: torch.device) -> Tensor:
@@ -231,7 +231,8 @@ def predict(network: nn.Module, knees: Knees, size: int, device: torch.device) -
 def save_member(network: nn.Module, file: Path) -> None:
     """Write a network's state as safetensors."""
     state = {key: value.contiguous().clone() for key, value in network.state_dict().items()}
-    save_file(state, file)
+    with whole(file) as partial:
+        save_file(state, partial)
 
 
 def _start(settings: Mapping[str, Any]) -> nn.Module:

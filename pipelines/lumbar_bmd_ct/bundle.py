@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dicom_node.model.targets import Rejection, Target
+from dicom_node.training.whole import whole
 
 HERE: Final = Path(__file__).parent
 
@@ -97,11 +98,12 @@ def _evaluate(
 
 
 def save_weights(network: nn.Module, file: Path) -> str:
-    """Write the state as fp16 safetensors; returns the file's SHA-256."""
+    """Write the state as fp16 safetensors, whole or not at all; returns the file's SHA-256."""
     file.parent.mkdir(parents=True, exist_ok=True)
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in network.state_dict().items()
     }
-    save_file(state, file)
+    with whole(file) as partial:
+        save_file(state, partial)
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser
 from safetensors.torch import load_file
 
 from dicom_node.errors import DataFolderError
-from dicom_node.training.contract import Evaluation, Trained, Training
+from dicom_node.training.contract import ALL_ROWS, Evaluation, Trained, Training
 from pipelines.lumbar_bmd_ct.anatomy import Anatomy, load_folder, phantom_anatomies
 from pipelines.lumbar_bmd_ct.bmd_training import build_bank, narrow_phantoms, train_bmd
 from pipelines.lumbar_bmd_ct.bundle import load_bundle, save_weights
@@ -46,7 +46,14 @@ def site_evaluator(asked: Evaluation) -> dict[str, Any]:
     for part, names in _SHOWN.items():
         table += [[f"{part} {k}", f"{found[part][k]:.4g}"] for k in names if part in found]
     charts = [] if asked.output is None else sorted(f.name for f in output.glob("bmd_*.png"))
-    return {"n": len(rows), **found, "volumes": rows, "table": table, "charts": charts}
+    return {
+        "n": len(rows),
+        "split": ALL_ROWS,
+        **found,
+        "volumes": rows,
+        "table": table,
+        "charts": charts,
+    }
 
 
 class SiteTrainer:
@@ -87,7 +94,7 @@ class SiteTrainer:
         asked.watch.step(1.0, 0.0)
         weights = asked.output / "weights.safetensors"
         save_weights(network, weights)
-        return Trained(weights)
+        return Trained(weights, on_every_row=True)
 
     def _locator(self, asked: Training, locator: Any, real: list[Anatomy]) -> None:
         how = asked.settings["locator"]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
+from dicom_node.training.whole import whole
 from pipelines.networks.baselines import load_body
 from pipelines.networks.knee_osteoporosis import KneeClassifier
 from pipelines.osteoporosis.data import Indices, Joints
@@ -97,7 +98,8 @@ def cross_validated(
             )
             told = logits_of(network, joints.images[held], int(settings["image_size"]))
             folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"logits": told.tolist(), "losses": losses}))
+            with whole(file) as partial:
+                partial.write_text(json.dumps({"logits": told.tolist(), "losses": losses}))
             note(f"fold {fold}: losses {', '.join(f'{loss:.3f}' for loss in losses)}")
         logits[held] = json.loads(file.read_text(encoding="utf-8"))["logits"]
     return logits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from safetensors.torch import load_file
 from dicom_node.errors import DataFolderError
 from dicom_node.inference.parts import Parts
 from dicom_node.training.images import Reader
-from dicom_node.training.table import Row, is_dicom, read_table
+from dicom_node.training.table import Row, is_dicom, read_cells, read_table
+from dicom_node.training.whole import whole
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
@@ -126,15 +126,16 @@ def read_joints(
 
 def save_joints(joints: Joints, file: Path) -> None:
     """Write joints, so that a resumed run need not find them again."""
-    np.savez(
-        file,
-        images=joints.images,
-        two=joints.two,
-        three=joints.three,
-        groups=joints.groups,
-        sides=np.array(joints.sides),
-        shapes=joints.shapes,
-    )
+    with whole(file) as partial, partial.open("wb") as opened:
+        np.savez(
+            opened,
+            images=joints.images,
+            two=joints.two,
+            three=joints.three,
+            groups=joints.groups,
+            sides=np.array(joints.sides),
+            shapes=joints.shapes,
+        )
 
 
 def load_joints(file: Path) -> Joints:
@@ -180,12 +181,11 @@ def with_finder(parts: Parts, file: Path) -> Parts:
 def labels_of(folder: Path, rows: Sequence[Row]) -> tuple[Indices, Indices]:
     """Return `two` and `three` of `Joints` for rows of the folder's table."""
     certain: dict[int, int] = {}
-    with (folder / "labels.csv").open(newline="", encoding="utf-8-sig") as file:
-        for line, cells in enumerate(csv.DictReader(file), start=2):
-            for column in CERTAIN:
-                value = (cells.get(column) or "").strip().lower()
-                if value in CLASSES:
-                    certain.setdefault(line, LABELS[value])
+    for line, cells in enumerate(read_cells(folder), start=2):
+        for column in CERTAIN:
+            value = cells.get(column, "").lower()
+            if value in CLASSES:
+                certain.setdefault(line, LABELS[value])
     two = np.array([int(row.label == 2) for row in rows])
     return two, np.array([certain.get(row.line, UNKNOWN) for row in rows])
 
@@ -196,5 +196,6 @@ def _whole(row: Row) -> tuple[npt.NDArray[np.float64], tuple[int, int]]:
         return np.zeros((_SMALL, _SMALL)), (0, 0)
     with Image.open(row.file) as image:
         shape = (image.height, image.width)
-        small = image.convert("L").resize((_SMALL, _SMALL), Image.Resampling.BOX)
+        # "L" would cut deep pictures off at 255
+        small = image.convert("F").resize((_SMALL, _SMALL), Image.Resampling.BOX)
     return np.asarray(small, np.float64), shape

@@ -16,7 +16,7 @@ from dicom_node.training.classification import answered
 from dicom_node.training.contract import Evaluation
 from dicom_node.training.figures import auc, classification_figures
 from dicom_node.training.images import Reader
-from dicom_node.training.table import Row, read_table
+from dicom_node.training.table import Row, effective_split, read_table
 from pipelines.osteoporosis.data import CLASSES, COLUMNS, LABELS, UNKNOWN, labels_of
 from pipelines.osteoporosis.figures import figures_of
 
@@ -66,6 +66,7 @@ class OsteoporosisEvaluator:
         found = self._figures(asked, kept, np.stack(probabilities), sets)
         found["not_evaluated"] = {"n": len(rows) - len(kept), "reasons": dict(refused)}
         found["table"] = self._table(found)
+        found["split"] = effective_split(rows, asked.split)
         return found
 
     def _figures(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,13 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, DataFolderError
 from dicom_node.inference.calibration import to_metadata
 from dicom_node.inference.parts import Parts, build_parts, build_untrained
 from dicom_node.training.contract import Trained, Training
+from dicom_node.training.table import read_cells
+from dicom_node.training.whole import whole
 from pipelines.networks.knee_osteoporosis import KneeOsteoporosis
 from pipelines.osteoporosis.crossval import Values, cross_validated, trained
 from pipelines.osteoporosis.data import (
+    CLASSES,
     UNKNOWN,
     Joints,
     load_joints,
@@ -35,7 +38,7 @@ class SiteTrainer:
     """Trains the bundle's network; the joint finder stays as it is.
 
     With a column `split` the rows of `train` train and those of `val` calibrate. Without it every
-    image trains, and calibration is by grouped cross-validation.
+    image trains, and calibration is by grouped cross-validation. It is done on the CPU.
     """
 
     def __call__(self, asked: Training) -> Trained:
@@ -43,14 +46,22 @@ class SiteTrainer:
 
         Raises:
             DataFolderError: The table or an image cannot be used.
-            ConfigError: The file to start from does not fit.
+            ConfigError: The file to start from does not fit, or seconds were asked for.
         """
+        if asked.seconds is not None:
+            raise ConfigError(
+                "--seconds",
+                f"{asked.bundle.name} is trained for the epochs of its settings, fold by fold",
+                "leave it out; fewer epochs: a shorter list in --set sizes=[...]",
+            )
+        asked.watch.note("on the CPU, in bfloat16")
         parts = _parts(asked)
         network = parts.network
         assert isinstance(network, KneeOsteoporosis)
         settings = _settings(asked, network)
         classes = network.head.out_features
         train, val = self._read(asked, parts)
+        _check_certain(asked, train if val is None else val, classes)
         asked.watch.note(f"{len(train)} images, {int(train.two.sum())} called osteoporosis")
         if val is None:
             told = cross_validated(
@@ -59,10 +70,11 @@ class SiteTrainer:
         _fitted(asked, settings, network, train)
         if val is not None:
             told = logits_of(network, val.images, int(settings["image_size"]))
-        return _packed(network, train if val is None else val, told, asked.output)
+        done = _packed(network, train if val is None else val, told, asked.output)
+        return replace(done, on_every_row=val is None)
 
     def _read(self, asked: Training, parts: Parts) -> tuple[Joints, Joints | None]:
-        if not _has_splits(asked.data):
+        if "split" not in read_cells(asked.data)[0]:
             return self._located(asked, parts, "all"), None
         return self._located(asked, parts, "train"), self._located(asked, parts, "val")
 
@@ -111,7 +123,8 @@ def _fitted(
         made, losses = trained(train, network.head.out_features, settings, asked.watch.step)
         asked.watch.note(f"losses {', '.join(f'{loss:.3f}' for loss in losses)}")
         asked.watch.epoch(len(losses), {"loss": losses[-1]})
-        save_file({k: v.contiguous() for k, v in made.state_dict().items()}, file)
+        with whole(file) as partial:
+            save_file({k: v.contiguous() for k, v in made.state_dict().items()}, partial)
     learnt = load_file(file)
     for name, part in (("body", network.body), ("head", network.head)):
         part.load_state_dict(
@@ -128,9 +141,8 @@ def _packed(network: nn.Module, held: Joints, logits: Values, folder: Path) -> T
     numbers = calibration(logits, held)
     named = {f"{_CALIBRATED}::{name}": value for name, value in numbers.items()}
     file = folder / "weights.safetensors"
-    partial = file.with_suffix(".part")
-    save_file(halves, partial, to_metadata(named))
-    partial.replace(file)
+    with whole(file) as partial:
+        save_file(halves, partial, to_metadata(named))
     probabilities = softmax(logits / numbers["temperature"])
     figures = figures_of(probabilities, held.two, held.three, held.groups)
     told = {key: value for key in ("auc", "accuracy") if (value := figures[key]) is not None}
@@ -149,9 +161,11 @@ def calibration(logits: Values, held: Joints) -> dict[str, float]:
     }
 
 
-def _has_splits(folder: Path) -> bool:
-    file = folder / "labels.csv"
-    if not file.is_file():
-        return False  # read_joints says what is missing
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        return "split" in (csv.DictReader(opened).fieldnames or [])
+def _check_certain(asked: Training, held: Joints, classes: int) -> None:
+    """Say before the training, which takes hours, that nothing could be calibrated after it."""
+    if classes == len(CLASSES) and (held.three == UNKNOWN).all():
+        raise DataFolderError(
+            str(asked.data),
+            "no image to calibrate on has a label of three classes",
+            f"give it a column `label` with {', '.join(CLASSES)}",
+        )

@@ -6,38 +6,62 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from monai.transforms import MapTransform
 
 from dicom_node.model import own_codes
 from dicom_node.model.findings import Side
-from dicom_node.model.side import stated_side
+from dicom_node.model.side import agreed_side, agreed_sides, stated_side, states_both
 from dicom_node.model.targets import Rejection, Target
 from pipelines.transforms.calibration import prediction_set
+from pipelines.transforms.side_markers import SideMarkers
 
 _AFTER_THE_DEVICES: Final = 2
 """Answers that are no device of the catalogue: none, and other metal."""
 _WIDE: Final = 1.2
-"""An image wider than this (width over height) shows the pelvis with both hips."""
+"""An image wider than this (width over height) shows the pelvis with both hips, unless its header
+says one side."""
+_NOT_NARROW: Final = 0.9
+"""Wide enough for both hips where the header says that it shows both. A narrower one shows one hip,
+whatever it says: modalities send "B" by default."""
+_NAMES: Final = {Side.RIGHT: "right hip", Side.LEFT: "left hip"}
 
 
 class HipLocator:
-    """One hip, or both of a pelvis film; the side by the image's own word, or by position."""
+    """One hip, or both of a pelvis film; the side by header, marker and position.
+
+    Args:
+        markers: Reads the letters that name a side; None: they are not read.
+    """
+
+    def __init__(self, markers: SideMarkers | None = None) -> None:
+        self._markers = markers
 
     def __call__(
         self, image: torch.Tensor, attributes: Mapping[str, Any]
     ) -> Sequence[Target | Rejection]:
         height, width = image.shape[-2:]
-        side, source = stated_side(attributes)
-        if side is Side.UNKNOWN and width > _WIDE * height:
+        pixels = np.asarray(image.cpu())[0]
+        markers = self._markers(pixels) if self._markers is not None else []
+        reader = self._markers.name if self._markers is not None else ""
+        least = _NOT_NARROW if states_both(attributes) else _WIDE
+        if stated_side(attributes)[0] is Side.UNKNOWN and width > least * height:
             half = width // 2
-            source = "position in the image of both hips"
+            of_each = (
+                {marker.letter for marker in markers if marker.column < half},
+                {marker.letter for marker in markers if marker.column >= half},
+            )
+            (left, right), source = agreed_sides(attributes, "image of both hips", of_each, reader)
+            at_left = _NAMES.get(left, "hip at the image's left, side unknown")
+            at_right = _NAMES.get(right, "hip at the image's right, side unknown")
             return [
-                Target("right hip", Side.RIGHT, source, box=(0, 0, half, height)),
-                Target("left hip", Side.LEFT, source, box=(half, 0, width - half, height)),
+                Target(at_left, left, source, box=(0, 0, half, height)),
+                Target(at_right, right, source, box=(half, 0, width - half, height)),
             ]
-        names = {Side.RIGHT: "right hip", Side.LEFT: "left hip"}
-        return [Target(names.get(side, "hip, side unknown"), side, source)]
+        letters = {marker.letter for marker in markers}
+        side, source = agreed_side(attributes, letters, reader)
+        return [Target(_NAMES.get(side, "hip, side unknown"), side, source)]
 
 
 class HipDeviceAnswerd(MapTransform):  # type: ignore[misc]

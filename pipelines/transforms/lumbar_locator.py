@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from dicom_node.model.codes import Code
+from dicom_node.model.contrast import contrast_given
 from dicom_node.model.targets import Rejection, Target
 from pipelines.transforms import lumbar_reasons as reasons
 from pipelines.transforms.lumbar_grid import RasGrid, axes_of, ras_grid
@@ -22,7 +23,6 @@ from pipelines.transforms.lumbar_heights import Heights, measure_heights, suspec
 from pipelines.transforms.lumbar_kernels import is_sharp
 from pipelines.transforms.lumbar_levels import Level, LevelUncertainError, name_levels
 from pipelines.transforms.lumbar_ribs import check_ribs
-from pipelines.transforms.lumbar_series import contrast_agent
 from pipelines.transforms.lumbar_surface import fit_surface
 
 GRID_MM: Final = 4.0
@@ -141,8 +141,8 @@ class LumbarLocator:
         self, shape: tuple[int, ...], affine: npt.NDArray[np.float64], attributes: Mapping[str, Any]
     ) -> Rejection | None:
         """Reasons that need no look at the pixels."""
-        if contrast_agent(attributes):
-            return reasons.contrast_given("the header names a contrast agent")
+        if contrast_given(attributes):
+            return reasons.contrast_given("by the header")
         order, _ = axes_of(affine)
         if order[2] != 2:
             return reasons.not_axial()

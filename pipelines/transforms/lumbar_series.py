@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from dicom_node.model.contrast import contrast_given
 from dicom_node.model.targets import SeriesCandidate, SeriesChoice
 from pipelines.transforms.lumbar_kernels import is_sharp
 
-_NO_CONTRAST: Final = frozenset({"", "NONE", "NO", "N", "WITHOUT", "NATIVE", "UNENHANCED", "0"})
 _BEST_MM: Final = 3.0
 """Slices of this thickness carry little noise and little of the end plates."""
-
-
-def contrast_agent(attributes: Mapping[str, Any]) -> bool:
-    """Tell whether Contrast/Bolus Agent (0018,0010) names an agent."""
-    agent = attributes.get("ContrastBolusAgent")
-    values = agent if isinstance(agent, list | tuple) else [agent]
-    return any(str(value).strip().upper() not in _NO_CONTRAST for value in values if value)
 
 
 class SeriesChooser:
@@ -61,7 +54,7 @@ class SeriesChooser:
         found = {
             candidate.problem or "": candidate.problem is not None,
             "not axial": not candidate.axial,
-            "contrast was given": contrast_agent(candidate.attributes),
+            "contrast was given": contrast_given(candidate.attributes) is not None,
             f"slices of {thick:.1f} mm": thick > self.max_thickness_mm + 0.05,
             "a sharp kernel": _sharp(candidate.attributes),
             f"only {candidate.coverage_mm:.0f} mm": candidate.coverage_mm < self.min_coverage_mm,

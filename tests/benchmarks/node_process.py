@@ -14,12 +14,14 @@ from dicom_node.config.schema import ReceiveSection
 from dicom_node.logs import set_up_logging
 from dicom_node.receive import Receiver, ReceiverSettings
 from dicom_node.receive.server import leave_values_alone
+from dicom_node.serve.signals import by_thread
 from dicom_node.store.spool import Spool
 
 
 def _until_terminated() -> threading.Event:
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    ask = by_thread(stop.set)
+    signal.signal(signal.SIGTERM, lambda *_: ask())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return stop
 

@@ -27,7 +27,7 @@ from tests.peers.ohif_page import running_chromium
 from tests.peers.ports import wait_for
 
 PASSWORD: Final = "a long enough password"
-_SECONDS: Final = 60
+_SECONDS: Final = 180
 _SIZES: Final = {"wide": (1280, 900), "phone": (390, 844)}
 _THEMES: Final = ("light", "dark")
 expect.set_options(timeout=_SECONDS * 1000)

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ class Forked:
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         os.kill(self.pid, signal.SIGKILL)
-        wait_for("the receiver's death", lambda: not Path(f"/proc/{self.pid}").exists(), 30)
+        wait_for("the receiver's death", lambda: not Path(f"/proc/{self.pid}").exists())
 
     def threads(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/task"))
@@ -122,8 +121,8 @@ def _run(chosen: Mapping[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     if tls := settings.pop("tls", None):
         settings["tls"] = TlsSettings(Path(tls.pop("certificate")), Path(tls.pop("key")), **tls)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # a signal that is waited for needs no handler, which could come upon a lock that it takes
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     receiver = Receiver(
         ReceiverSettings(ae_titles=("AINODE",), promiscuous=True, **settings),
@@ -134,7 +133,7 @@ def _run(chosen: Mapping[str, Any]) -> None:
     receiver.start()
     tls_port = receiver.tls_port if "tls" in settings else 0
     print(json.dumps({"pid": os.getpid(), "port": receiver.port, "tls_port": tls_port}), flush=True)
-    stop.wait()
+    signal.sigwait({signal.SIGTERM})
     receiver.stop()
 
 

@@ -77,7 +77,7 @@ def test_500_idle_connections_on_each_port_hold_nobody_up_and_leave_nothing(
     context = trusting(certificates)
     for port, how in ((receiver.port, None), (receiver.tls_port, context)):
         seconds_for_echo(port, how)
-    wait_for("the echoes' threads to end", lambda: receiver.threads() <= 3, 10)
+    wait_for("the echoes' threads to end", lambda: receiver.threads() <= 3)
     threads, descriptors = receiver.threads(), receiver.descriptors()
     with contextlib.ExitStack() as open_connections:
         for port in (receiver.port, receiver.tls_port):
@@ -173,7 +173,7 @@ def test_a_clock_that_jumps_ends_no_association_and_loses_no_image(
             monkeypatch.setattr(time, "time", real)
             clock.move(-jump)
             assert store(connection, "1.2.3.3") == 0
-        wait_for("the association's end", lambda: receiver.associations == 0, 10)
+        wait_for("the association's end", lambda: receiver.associations == 0)
     finally:
         receiver.stop()
     assert set(kept(spool.root)) == {"1.2.3.1", "1.2.3.2", "1.2.3.3"}

@@ -86,7 +86,7 @@ def test_a_full_disk_refuses_and_takes_again_when_there_is_room(disk: SmallDisk,
     with associated(receiver.port) as connection:
         assert store(connection, "1.2.5.1", bytes(MIB)) == 0
     assert_nothing_is_missing(disk.spool, ["1.2.5.1"])
-    wait_for("the threads to end", lambda: receiver.threads() <= threads, 10)
+    wait_for("the threads to end", lambda: receiver.threads() <= threads)
 
 
 def test_below_the_watermark_images_are_refused_before_the_disk_is_full(disk: SmallDisk) -> None:

@@ -189,8 +189,8 @@ def test_no_conversation_breaks_or_bloats_the_receiver(victim: Victim, long: boo
     throw()
     with connected(victim.receiver.port) as connection:
         assert echo(connection) == 0
-    wait_for("the threads to end", lambda: victim.receiver.threads() <= threads, 20)
-    wait_for("the sockets to close", lambda: victim.receiver.descriptors() <= descriptors + 64, 20)
+    wait_for("the threads to end", lambda: victim.receiver.threads() <= threads)
+    wait_for("the sockets to close", lambda: victim.receiver.descriptors() <= descriptors + 64)
     assert unfinished(victim.spool) == []
     assert victim.memory() < memory + 50 * MIB
     log = next(victim.spool.parent.glob("*.log")).read_text()

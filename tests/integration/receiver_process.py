@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,8 +74,8 @@ def main() -> None:
     from dicom_node.store.spool import Spool
 
     set_up_logging("receiver", json=True)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # a signal that is waited for needs no handler, which could come upon a lock that it takes
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     chosen = {name: int(value) for name, value in (word.split("=") for word in sys.argv[2:])}
     receiver = Receiver(
         ReceiverSettings(ae_titles=("AINODE",), promiscuous=True, **chosen),
@@ -86,7 +85,7 @@ def main() -> None:
     )
     receiver.start()
     print(receiver.port, flush=True)
-    stop.wait()
+    signal.sigwait({signal.SIGTERM})
     receiver.stop()
 
 

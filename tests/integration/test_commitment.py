@@ -182,7 +182,7 @@ def send(site: Site, *images: FileDataset) -> None:
 
 
 def reported(site: Site, told: Told, number: int = 1) -> tuple[int, Dataset]:
-    wait_for("the report", lambda: site.work() and len(told.reports) >= number, 20)
+    wait_for("the report", lambda: site.work() and len(told.reports) >= number)
     return told.reports[number - 1]
 
 
@@ -357,12 +357,12 @@ def test_two_requests_at_once_are_both_reported(site: Site, peer: tuple[int, Tol
     def ask_and_wait(number: int) -> None:
         association = associate(site, here[number])
         assert ask(association, request(images[number])) == 0
-        wait_for("its report", lambda: here[number].reports, 20)
+        wait_for("its report", lambda: here[number].reports)
         association.release()
 
     threads = [threading.Thread(target=ask_and_wait, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    wait_for("both", lambda: site.work() and all(told.reports for told in here), 20)
+    wait_for("both", lambda: site.work() and all(told.reports for told in here))
     for thread in threads:
         thread.join()

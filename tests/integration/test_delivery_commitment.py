@@ -189,6 +189,14 @@ def test_a_pacs_that_never_reports_is_asked_again_then_sent_to_again_then_failed
     assert len(site.events("report_failed")) == 2
     assert site.sender.work() == 0
 
+    # the report comes after all: the peer has them
+    played.site = site
+    played.report(played.asked[0], {site.uids[0][1]: 0x0110})
+    assert site.states() == ["failed", "committed"]
+    played.report(played.asked[-1])
+    assert site.states() == ["committed", "committed"]
+    assert len(site.events("report_committed")) == 2
+
 
 def _abort_soon(event: evt.Event) -> int:
     import threading

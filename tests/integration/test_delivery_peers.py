@@ -106,7 +106,7 @@ def test_a_peer_that_does_not_know_us_says_so(tmp_path: Path, image: Outgoing) -
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for("dcmqrscp", lambda: listens(port), 20)
+        wait_for("dcmqrscp", lambda: listens(port))
 
         def said() -> str:
             (answer,) = store(US, peer(port), [image])
@@ -114,7 +114,7 @@ def test_a_peer_that_does_not_know_us_says_so(tmp_path: Path, image: Outgoing) -
             # it now and then breaks off the connection that follows the one that looked for it
             return "" if "broke off" in answer.text else answer.text
 
-        text = wait_for("its answer", said, 20)
+        text = wait_for("its answer", said)
         assert "reject" in text or "status 0x" in text
     finally:
         process.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,16 +227,18 @@ def test_more_classes_than_one_association_may_propose_take_two(tmp_path: Path) 
     assert len([pdu for pdu in seen if isinstance(pdu, A_ASSOCIATE_RQ)]) == 2
 
 
-def test_a_connection_that_breaks_half_way_leaves_the_rest_for_later(tmp_path: Path) -> None:
-    stored = threading.Event()
+def test_an_object_on_which_the_peer_breaks_off_holds_up_no_other(tmp_path: Path) -> None:
+    items = [outgoing(film(tmp_path, n), tmp_path, n) for n in range(1, 4)]
+    poison = str(dcmread(items[0].file).SOPInstanceUID)
+    seen: list[Any] = []
 
     def store(event: Any) -> int | Dataset:
-        if stored.is_set():
+        if event.request.AffectedSOPInstanceUID == poison:
             event.assoc.abort()
-        stored.set()
         return 0x0000
 
-    items = [outgoing(film(tmp_path, n), tmp_path, n) for n in range(1, 4)]
-    with scp(store, []) as peer:
-        verdicts = [answer.verdict for answer in CStore(US, peer).send(items)]
-    assert verdicts == [Verdict.SENT, Verdict.TRY_AGAIN, Verdict.TRY_AGAIN]
+    with scp(store, seen) as peer:
+        answers = list(CStore(US, peer).send(items))
+    verdicts = [answer.verdict for answer in answers]
+    assert verdicts == [Verdict.TRY_AGAIN, Verdict.SENT, Verdict.SENT], answers
+    assert len([pdu for pdu in seen if isinstance(pdu, A_ASSOCIATE_RQ)]) == 2

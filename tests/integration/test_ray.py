@@ -239,7 +239,7 @@ def test_the_pool_grows_with_the_queue_and_shrinks_without_it(site: Site) -> Non
     with site.dispatching():
         wait_for("two at work", lambda: site.begun(2), LOADING)
         # two run, one is claimed ahead, two wait for whoever has an actor
-        wait_for("the prefetch", lambda: "waits" in executor.full(), 30)
+        wait_for("the prefetch", lambda: "waits" in executor.full())
         with site.database.read() as session:
             assert jobs.waiting(session) == {"waits": 2}
         assert executor.actors()["waits"] == 2

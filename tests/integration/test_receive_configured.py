@@ -117,7 +117,7 @@ def test_images_are_limited_kept_and_committed_by_tls(
     assert association.send_c_store(image).Status == 0
     assert association.send_c_store(large).Status == 0xA700
     assert ask(association, request(image, large)) == 0
-    wait_for("the report", lambda: told.reports, 30)
+    wait_for("the report", lambda: told.reports)
     association.release()
     ((kind, report),) = told.reports
     assert kind == 2

@@ -46,7 +46,7 @@ class Pair:
             found: dict[str, Any] = self.orthanc.get(path)
             return None if found["Status"] == "Pending" else found
 
-        return wait_for("Orthanc to have the report", answered, 30)
+        return wait_for("Orthanc to have the report", answered)
 
 
 def encoded(image: FileDataset) -> bytes:

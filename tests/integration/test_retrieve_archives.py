@@ -18,15 +18,12 @@ from dicom_node.requestor import ScuSettings
 from dicom_node.retrieve import (
     Archive,
     Finder,
-    GetArchive,
     Line,
     MoveArchive,
     StudyQuery,
-    Web,
-    WebArchive,
     studies_of_day,
 )
-from dicom_node.serve.pulled import SpoolStorage
+from dicom_node.serve.archives import archive_of
 from dicom_node.store.spool import Spool
 from tests.factories import ct_slice, radiograph
 from tests.peers.archives import ARCHIVES, RunningArchive, receiving, taken
@@ -57,10 +54,13 @@ class Setting:
 
     def by(self, way: str) -> Archive:
         """The archive asked and pulled from in one of the three ways."""
-        storage = SpoolStorage(self.config, self.spool, self.archive.peer.ae_title)
-        if way == "web":
-            return WebArchive(Web("web", WebPeer(url=self.archive.url), dict), storage)
-        return MoveArchive(self.line, "AINODE") if way == "move" else GetArchive(self.line, storage)
+        peer = (
+            WebPeer(url=self.archive.url)
+            if way == "web"
+            else self.archive.peer.model_copy(update={"retrieve": way})
+        )
+        config = self.config.model_copy(update={"peers": {"archive": peer}})
+        return archive_of(config, "archive", self.spool)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,8 @@ def test_series_are_pulled_as_they_are(setting: Setting, way: str) -> None:
         mine = came[str(image.SOPInstanceUID)]
         assert mine.PixelData == image.PixelData
         assert mine.file_meta.TransferSyntaxUID == image.file_meta.TransferSyntaxUID
-        assert mine.file_meta.SourceApplicationEntityTitle == setting.archive.peer.ae_title
+        sender = "archive" if way == "web" else setting.archive.peer.ae_title
+        assert mine.file_meta.SourceApplicationEntityTitle == sender
 
 
 @BOTH

@@ -163,7 +163,7 @@ def test_a_study_waits_for_what_the_archive_has_more(past: Past) -> None:
     late = radiograph(study=study, StudyDate="20260320")
     files = past.archive.put(past.folder / "late", [late])
     assert past.node.send(files).returncode == 0
-    wait_for("the second settling", lambda: len(settled(past, study)) == 2, 30)
+    wait_for("the second settling", lambda: len(settled(past, study)) == 2)
     assert settled(past, study)[1] == "4 of 4 images"
 
 

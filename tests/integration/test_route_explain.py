@@ -14,8 +14,10 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.cli.app import main
+from dicom_node.config import load_config
 from dicom_node.demo.pacs import Pacs
 from dicom_node.demo.show import _write_config
+from dicom_node.store.database import Database
 from tests.factories import radiograph
 
 Run = Callable[..., tuple[int, str, str]]
@@ -244,7 +246,13 @@ def test_an_empty_folder(explain: Run, tmp_path: Path) -> None:
     assert "fix:" in err
 
 
-def test_a_study_that_was_never_received(explain: Run) -> None:
+def test_a_study_that_was_never_received(explain: Run, config: Path) -> None:
+    code, out, err = explain("1.2.3.4.5")
+    assert (code, out) == (1, "")
+    assert "there is none yet" in err, "explaining makes no database"
+    database = Database(load_config(config).database_url)
+    database.migrate()
+    database.close()
     code, out, err = explain("1.2.3.4.5")
     assert (code, out) == (1, "")
     assert "study 1.2.3.4.5: it is not in the index" in err

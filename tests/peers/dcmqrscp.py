@@ -60,7 +60,7 @@ class Dcmqrscp:
                 stdout=log,
                 stderr=log,
             )
-        wait_for("dcmqrscp", lambda: listens(self.port), 20)
+        wait_for("dcmqrscp", lambda: listens(self.port))
         return self
 
     def __exit__(

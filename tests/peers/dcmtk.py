@@ -65,7 +65,7 @@ def running(name: str, port: int, *arguments: str) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(name, lambda: process.poll() is not None or listens(port), 20)
+        wait_for(name, lambda: process.poll() is not None or listens(port))
         assert process.poll() is None, f"{name} ended at once"
         yield
     finally:

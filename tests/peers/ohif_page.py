@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
 
 from tests.peers.ports import wait_for
 
@@ -27,7 +27,9 @@ _FLAGS: Final = (
 _PANE: Final = '[data-cy="viewport-pane"]'
 _SERIES: Final = '[data-cy^="study-browser-thumbnail"]'
 _WARNING: Final = "#status-warning"
-_SECONDS: Final = 60
+_SECONDS: Final = 180
+_OPENINGS: Final = 3
+"""So often a study is opened, at most, until the viewer shows something."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,16 @@ class Viewer:
     def __init__(self, page: Page, address: str, study_uid: str) -> None:
         self.page = page
         page.set_default_timeout(_SECONDS * 1000)
-        page.goto(f"{address}/viewer?StudyInstanceUIDs={study_uid}")
-        page.locator("canvas").first.wait_for()
+        # on a busy machine OHIF now and then misses its own first event, and shows nothing for
+        # good, whatever the study: a reader would open it once more
+        for attempt in range(_OPENINGS):
+            page.goto(f"{address}/viewer?StudyInstanceUIDs={study_uid}")
+            try:
+                page.locator("canvas").first.wait_for(timeout=_SECONDS * 1000 / _OPENINGS)
+                return
+            except TimeoutError:
+                if attempt == _OPENINGS - 1:
+                    raise
 
     def series(self) -> list[Listed]:
         """What the list at the left names, when all of it is there."""

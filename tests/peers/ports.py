@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(what: str, condition: Callable[[], T], deadline: float = 60) -> T:
+def wait_for(what: str, condition: Callable[[], T], deadline: float = 180) -> T:
     """Wait until `condition()` is true and return its value.
 
     Raises:

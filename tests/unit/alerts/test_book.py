@@ -197,3 +197,33 @@ def test_a_message_survives_the_database_as_it_was(clock: ManualClock) -> None:
         clock.now(),
     )
     assert Notice.of_plain(made.plain()) == made
+
+
+def test_an_alert_of_a_clock_ahead_fires_when_the_clock_was_put_back(look: Look) -> None:
+    look(DOWN, after=60 * 24)
+    assert look(DOWN, after=-60 * 24) == []
+    assert look(DOWN, after=10) == [Change.FIRING]
+
+
+def test_an_alert_told_by_a_clock_ahead_is_repeated_and_recovers(look: Look) -> None:
+    look(DOWN, after=60 * 48)
+    assert look(DOWN, after=10) == [Change.FIRING]
+    assert look(DOWN, after=-60 * 48) == []
+    assert look(DOWN, after=60 * 24) == [Change.STILL]
+    assert look(after=60 * 48) == []
+    assert look(after=-60 * 48) == []
+    assert look(after=10) == [Change.RECOVERED]
+
+
+def test_what_waits_for_a_channel_that_is_gone_is_given_up(
+    look: Look, database: Database, clock: ManualClock
+) -> None:
+    look(FULL)
+    look(FULL, channels={"duty": CHANNELS["duty"]})
+    assert [channel for channel, _, _ in waiting(database)] == ["duty"]
+    with database.read() as session:
+        (_, team) = channel_lines(session)
+        row = session.scalars(select(AlertMessage).filter_by(channel="team")).one()
+        assert (row.state, row.ended_at) == (MessageState.GIVEN_UP, clock.now())
+        assert "no such channel" in (row.trouble or "")
+    assert (team.channel, team.waiting, team.given_up) == ("team", 0, 1)

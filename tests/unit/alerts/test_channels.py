@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ def test_a_mail_by_tls_from_the_first_byte(certificates: Certificates) -> None:
     with mail_server(certificates, starttls=False) as box:
         send(**MAIL, port=box.port, security="tls", ca=certificates.ca.certificate)
     assert len(box.mails) == 1
+
+
+def test_a_mail_is_dated_when_it_is_sent_however_old_the_matter_is() -> None:
+    with mail_server() as box:
+        send(**MAIL, port=box.port, security="none")
+    ((_, mail),) = box.mails
+    # a reader that sorts by date would put a reminder where nobody looks
+    age = datetime.now(UTC) - parsedate_to_datetime(mail["Date"])
+    assert abs(age) < timedelta(minutes=5)
 
 
 def test_a_mail_in_plain_text_goes_only_where_node_yaml_says_so() -> None:
@@ -214,3 +224,17 @@ def test_a_syslog_receiver_that_breaks_off_has_taken_nothing() -> None:
 def test_a_channel_that_makes_no_sense_is_refused(keys: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         section(**keys)
+
+
+def test_a_secret_that_cannot_be_sent_says_so(certificates: Certificates, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("schl\u00fcssel \u20ac\n", encoding="utf-8")
+    login = {"user": "node", "password_file": tmp_path / "secret"}
+    with (
+        mail_server(certificates, password=b"open sesame") as box,
+        pytest.raises(NodeError, match="not ASCII") as caught,
+    ):
+        send(**MAIL, port=box.port, ca=certificates.ca.certificate, **login)
+    assert "schl" not in str(caught.value)
+    with web_hook() as hook, pytest.raises(NodeError, match="not ASCII"):
+        send(webhook=hook.url, token_file=tmp_path / "secret")
+    assert hook.posts == []

@@ -190,6 +190,29 @@ def test_a_certificate_that_lasts_and_a_clock_that_drifts_are_fine(ask: Ask) -> 
     assert ask(Seen(certificates=lasts, clock_jump=0.4)) == {}
 
 
+def test_a_peer_s_certificate_is_told_while_that_peer_is_asked_for_it(
+    ask: Ask, database: Database
+) -> None:
+    with database.write() as session:
+        for name in ("pacs", "gone"):
+            looks.note_look(session, name, None, NOW, NOW - timedelta(days=1))
+    pacs = {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    xray = {**pacs, "ae_title": "XRAY"}
+    (found,) = ask(peers={"pacs": {**pacs, "tls": {}}, "xray": xray}).values()
+    assert found.subject == "of peer pacs"
+    assert "its people" in found.fix
+    # neither a peer that is gone nor one that has no TLS any more could ever show another
+    assert ask() == {}
+
+
+@pytest.mark.parametrize(("name", "restart"), [("of hosts", True), ("of receive.tls", False)])
+def test_whether_a_renewed_certificate_needs_a_restart_is_told(
+    ask: Ask, name: str, restart: bool
+) -> None:
+    (found,) = ask(Seen(certificates={name: NOW})).values()
+    assert ("then restart" in found.fix) is restart
+
+
 def test_a_clock_that_was_put_back_is_seen_by_the_audit_trail(ask: Ask, database: Database) -> None:
     with database.write() as session:
         audit.record(session, NOW + timedelta(hours=1), "study_begun")
@@ -212,6 +235,16 @@ def test_events_of_the_last_hour(ask: Ask, database: Database) -> None:
     text = found["refusals", ""].text
     assert "51 refusals" in text
     assert "45 of them of EVIL at 10.9.9.9" in text
+
+
+def test_images_that_came_again_with_other_content(ask: Ask, database: Database) -> None:
+    with database.write() as session:
+        for sop in ("1", "2"):
+            audit.record(session, NOW, "instance_conflict", sop_instance_uid=sop)
+        audit.record(session, NOW - timedelta(hours=2), "instance_conflict", sop_instance_uid="0")
+    found = ask()
+    assert list(found) == [("files_aside", "other content")]
+    assert "2 images came again" in found["files_aside", "other content"].text
 
 
 def test_a_suspect_pipeline(ask: Ask, database: Database) -> None:

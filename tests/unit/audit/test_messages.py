@@ -47,6 +47,22 @@ def test_every_kind_that_is_told_makes_a_valid_message(kind: str) -> None:
     assert root.find("AuditSourceIdentification").get("AuditSourceID") == "AINODE"
 
 
+@pytest.mark.parametrize(
+    ("kind", "who"),
+    [
+        ("instances_received", "PACS"),
+        ("study_asked_for", "AINODE"),
+        ("study_pulled", "AINODE"),
+        ("study_not_pulled", "AINODE"),
+        ("report_sent", "AINODE"),
+    ],
+)
+def test_who_asked_for_a_transfer_is_its_requestor(kind: str, who: str) -> None:
+    root = message(kind, study_uid=UID, peer="pacs")
+    requestors = root.findall("ActiveParticipant[@UserIsRequestor='true']")
+    assert [item.get("UserID") for item in requestors] == [who]
+
+
 def test_images_that_came_name_both_sides_and_the_study() -> None:
     root = message("instances_received", study_uid=UID, peer="XRAY", number=3)
     event_id = root.find("EventIdentification")

@@ -109,19 +109,22 @@ def test_a_day_that_the_archive_cuts_is_named(site: Site) -> None:
     assert "cut: 2026-01-02: pacs does not tell all studies of it" in done.out
 
 
-def test_an_archive_that_dies_ends_the_run_with_what_is_left(site: Site) -> None:
+def test_a_study_that_an_archive_breaks_off_at_each_time_does_not_hold_up_others(
+    site: Site,
+) -> None:
     study, series = generate_uid(), generate_uid()
     site.archive.images = [
-        radiograph(study=study, SeriesInstanceUID=series, StudyDate="20260101") for _ in range(3)
+        *(radiograph(study=study, SeriesInstanceUID=series, StudyDate="20260101") for _ in "123"),
+        radiograph(StudyDate="20260102"),
     ]
     site.archive.dies_after = 2
     done = site.run("--yes")
     assert done.status == 1
-    assert "no answer: timed out or the connection broke" in done.err
-    assert done.lines[-1] == "1 studies found, 1 left"
+    assert f"failed: {study}: C-GET of pacs: no answer: timed out or" in done.out
+    assert done.lines[-1] == "2 studies found, 1 pulled, 1 failed"
     site.archive.dies_after = None
-    assert site.run("--yes").lines[-1] == "1 studies found, 1 pulled"
-    assert len(site.taken) == 3
+    assert site.run("--yes").lines[-1] == "2 studies found, 1 already here, 1 pulled"
+    assert len(site.taken) == 4
 
 
 def test_nothing_of_a_patient_is_told(site: Site) -> None:
@@ -138,6 +141,7 @@ def test_nothing_of_a_patient_is_told(site: Site) -> None:
         ((), "give --yes, or --dry-run"),
         (("--yes", "--from", "2026-03-01"), "give the earlier day first"),
         (("--yes", "--body-part", "zzz"), "the vocabulary does not know it"),
+        (("--yes", "--modality", "dx,cr"), "give --modality several times: DX CR"),
         (("--yes", "--rate", "fast"), "write 30/min"),
         (("--yes", "--hours", "nights"), "write 20:00-06:00"),
         (("--yes", "--peer", "pacz"), "no such peer"),

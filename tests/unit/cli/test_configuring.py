@@ -69,6 +69,39 @@ def test_a_change_is_compared_applied_listed_and_taken_back(file: Path) -> None:
     assert file.read_text() == TEXT
 
 
+def test_a_change_is_not_applied_to_another_text_than_it_was_compared_with(file: Path) -> None:
+    path = new(file, TEXT.replace("port: 104", "port: 105"))
+    compared = run(file, "config", "diff", path)
+    base = compared.out.split("--base ")[1].strip()
+    assert len(base) == 12
+    assert run(file, "config", "diff", path, "--json").json["base"].startswith(base)
+    by_hand = TEXT + "settle: {quiet_seconds: 5}\n"
+    file.write_text(by_hand)
+    refused = run(file, "config", "apply", path, "--why", "it has moved", "--base", base)
+    assert refused.status == 2
+    assert "changed meanwhile" in refused.err
+    assert file.read_text() == by_hand
+
+    base = run(file, "config", "diff", path).out.split("--base ")[1].strip()
+    applied = run(file, "config", "apply", path, "--why", "it has moved", "--base", base.upper())
+    assert applied.status == 0
+    assert file.read_text() == path.read_text()
+    number = run(file, "config", "history", "--json").json[-1]["id"]
+    back = run(file, "config", "rollback", number, "--why", "it has not", "--base", base)
+    assert back.status == 2
+    assert "changed meanwhile" in back.err
+    assert file.read_text() == path.read_text()
+
+
+@pytest.mark.parametrize("base", ["abc", "a" * 65, "not-a-digest"])
+def test_a_base_that_is_no_digest_is_refused(file: Path, base: str) -> None:
+    path = new(file, TEXT + "# x\n")
+    ended = run(file, "config", "apply", path, "--why", "x", "--base", base)
+    assert ended.status == 2
+    assert "config diff" in ended.err
+    assert file.read_text() == TEXT
+
+
 def test_a_reload_where_nothing_runs_says_so(file: Path) -> None:
     ended = run(file, "reload")
     assert ended.status == 1
@@ -79,3 +112,12 @@ def test_a_reason_is_asked_for(file: Path) -> None:
     ended = run(file, "config", "apply", new(file, TEXT + "# x\n"), "--why", " ")
     assert ended.status == 2
     assert "no reason is given" in ended.err
+
+
+def test_the_history_names_who_is_behind_sudo(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "root")
+    monkeypatch.setenv("SUDO_USER", "kim")
+    path = new(file, TEXT.replace("port: 104", "port: 105"))
+    assert run(file, "config", "apply", path, "--why", "it has moved").status == 0
+    (now, _) = run(file, "config", "history", "--json").json
+    assert now["by"] == "kim (command line)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node import __version__
 from dicom_node.cli import look
+from dicom_node.config import load_config
+from dicom_node.store.database import Database
 from tests.unit.cli.command import dicom_node
 from tests.unit.serve.small_node import write_config
 
@@ -158,3 +161,26 @@ def test_check_prints_each_finding_with_its_fix_and_fails_when_one_does(tmp_path
     found = dicom_node("check", "--config", file, "--json")
     assert found.status == 1
     assert {"name", "level", "seen", "fix"} == set(found.json[0])
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["jobs --limit", "status --limit", "audit list --limit", "retry", "users revoke"],
+)
+def test_a_number_that_no_database_holds_is_a_mistake_of_usage(
+    tmp_path: Path, command: str
+) -> None:
+    config = write_config(tmp_path, routes=[])
+    with closing(Database(load_config(config).database_url)) as database:
+        database.migrate()
+    ended = dicom_node(*command.split(), "99999999999999999999", "--config", config)
+    assert ended.status == 2
+    assert "less than or equal to" in ended.err
+
+
+@pytest.mark.parametrize("command", ["config diff", "config apply --why x"])
+def test_a_file_that_is_not_there_is_told_as_such(tmp_path: Path, command: str) -> None:
+    config = write_config(tmp_path, routes=[])
+    ended = dicom_node(*command.split(), tmp_path / "new.yaml", "--config", config)
+    assert ended.status == 2
+    assert ended.err.startswith(f"{tmp_path / 'new.yaml'}: there is no such file")

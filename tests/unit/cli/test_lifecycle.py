@@ -169,3 +169,10 @@ def test_a_dry_run_says_what_would_go_and_a_purge_removes_it(ran: Ran) -> None:
     assert {study for study, file in files.items() if not file.exists()} == {UNWANTED}
     with ran.database.read() as session:
         assert audit.events_of(session, UNWANTED)[-1].kind == "images_purged"
+
+
+def test_a_reason_that_says_nothing_is_refused_and_nothing_happens(ran: Ran) -> None:
+    hold(ran, DONE)
+    ended = run(ran, "release", DONE, "--reason", " ")
+    assert (ended.status, "it is empty" in ended.err) == (2, True)
+    assert DONE in run(ran, "held", "--wide").out

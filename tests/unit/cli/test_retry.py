@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dicom_node.cli.options import user
 from dicom_node.clock import SystemClock
 from dicom_node.model.states import DeliveryState, JobState
 from dicom_node.store import jobs, outbox
-from dicom_node.store.tables import Delivery, Job, Study
+from dicom_node.store.tables import AuditEvent, Delivery, Job, Study
 from tests.unit.cli.command import Ended, dicom_node
 from tests.unit.cli.conftest import COMING, DONE, LEASE, UNWANTED, Ran
 
@@ -28,6 +29,17 @@ def test_a_failed_job_is_queued_again(ran: Ran) -> None:
     ended = retry(ran, "2")
     assert (ended.status, ended.out, ended.err) == (0, "queued again: job 2 (hip)\n", "")
     assert job_states(ran) == ["done", "queued", "not_evaluated"]
+
+
+def test_who_asked_is_in_the_audit_trail(ran: Ran) -> None:
+    retry(ran, "2")
+    retry(ran, "--peer", "pacs")
+    retry(ran, "--study", UNWANTED)
+    kinds = ("job_retried", "report_retried", "study_to_route_again")
+    with ran.database.read() as session:
+        asked = session.query(AuditEvent).filter(AuditEvent.kind.in_(kinds)).all()
+        assert {event.kind for event in asked} == set(kinds)
+        assert {event.data["by"] for event in asked} == {user()}
 
 
 def test_a_job_that_is_done_can_be_run_again(ran: Ran) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread, dcmwrite
 from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.events import Event
 
+from dicom_node.delivery import folder
 from tests.factories import radiograph
 from tests.unit.cli.command import Ended, dicom_node
 from tests.unit.serve.small_node import write_config
@@ -106,6 +110,15 @@ def test_what_the_peer_refuses_is_named_whole_with_its_answer_and_the_rest_is_se
     assert len(pacs.taken) == 2
 
 
+def test_what_the_peer_has_already_is_sent(tmp_path: Path, images: Path, pacs: Pacs) -> None:
+    pacs.statuses = {uid_of(images / "c.dcm"): 0x0111}
+    ended = send(tmp_path, images, pacs.port)
+    assert ended.status == 0, ended.out
+    told = "status 0x0111 (Warning: it has an object of this UID already)"
+    assert f"taken with a warning: {images / 'c.dcm'}: {told}" in ended.lines
+    assert ended.lines[-1] == "3 of 3 files sent to pacs"
+
+
 def test_a_peer_that_is_away_fails_every_file(tmp_path: Path, images: Path, pacs: Pacs) -> None:
     port = pacs.port
     pacs.close()
@@ -130,3 +143,48 @@ def test_a_peer_that_node_yaml_has_not_is_a_mistake_of_usage(
     ended = send(tmp_path, images, pacs.port, peer="paks")
     assert ended.status == 2
     assert "known: pacs" in ended.err
+
+
+def test_files_that_are_garbled_stop_none_of_the_others(
+    tmp_path: Path, images: Path, pacs: Pacs
+) -> None:
+    whole = (images / "a.dcm").read_bytes()
+    meta_end = 144 + int.from_bytes(whole[140:144], "little")
+    # the group length in the meta information is cut off
+    (images / "d.dcm").write_bytes(whole[:142])
+    # the first element of the data set is of a VR with the length of another
+    (images / "e.dcm").write_bytes(whole[: meta_end + 4] + b"UL\x03\x00abc" + whole[meta_end:])
+    ended = send(tmp_path, images, pacs.port)
+    assert "a mistake of its own" not in ended.err
+    assert f"left out: {images / 'd.dcm'}: no DICOM file, not sent" in ended.lines
+    assert len(pacs.taken) >= 3
+
+
+def test_a_folder_or_a_file_without_rights_is_told_before_anything_is_sent(
+    tmp_path: Path, images: Path, pacs: Pacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root there are no rights to lack, so the system's answer is made up."""
+    inner = images / "inner"
+    inner.mkdir()
+    scandir, read = os.scandir, folder.read_file_meta_info
+
+    def denied_folder(path: str | Path) -> Any:
+        if Path(path) == inner:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    def denied_file(path: Path) -> Any:
+        if path.name == "c.dcm":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", denied_folder)
+        ended = send(tmp_path, images, pacs.port)
+    assert ended.status == 1
+    assert ended.err.startswith(f"{inner}: Permission denied")
+    monkeypatch.setattr(folder, "read_file_meta_info", denied_file)
+    ended = send(tmp_path, images, pacs.port)
+    assert ended.status == 1
+    assert ended.err.startswith(f"{images / 'c.dcm'}: Permission denied")
+    assert pacs.taken == []

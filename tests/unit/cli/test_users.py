@@ -96,3 +96,10 @@ def test_a_person_puts_a_study_aside(ran: Ran) -> None:
     assert "by_person" in dicom_node("held", "--config", ran.config_file).out
     again = dicom_node("hold", DONE, *given)
     assert (again.status, "it is held already" in again.err) == (1, True)
+
+
+def test_a_password_file_that_is_no_text_is_told(ran: Ran, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b"\xff\xfe secret of many signs")
+    ended = run(ran, "add", "anna", "--password-file", str(file))
+    assert (ended.status, "it is not UTF-8 text" in ended.err) == (2, True)

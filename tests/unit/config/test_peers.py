@@ -8,7 +8,7 @@ import pytest
 
 from dicom_node.config import load_config
 from dicom_node.config.load import InvalidConfigError
-from dicom_node.model.peers import Peer, WebPeer
+from dicom_node.model.peers import Peer, WebPeer, sender_of
 
 GOOD = """\
 node: {ae_title: AINODE, data_dir: data}
@@ -48,6 +48,13 @@ def test_the_kind_is_seen_by_the_url_and_relative_files_are_found(tmp_path: Path
     assert cloud.tls.ca == Path("/etc/ssl/hospital.pem")
     assert list(config.dicom_peers) == ["pacs"]
     assert list(config.senders) == ["pacs"]
+
+
+def test_what_a_web_peer_sent_is_known_by_its_name() -> None:
+    web = WebPeer(url="https://pacs.example/dicom-web")
+    assert sender_of("cloud", web) == "cloud"
+    assert sender_of("Zürich\\archive of all hospitals", web) == "Zricharchive of"
+    assert sender_of("cloud", Peer(ae_title="PACS", host="10.0.0.5", port=104)) == "PACS"
 
 
 @pytest.mark.parametrize(

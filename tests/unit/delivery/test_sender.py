@@ -205,6 +205,24 @@ def test_an_error_in_one_sender_is_told_and_neither_it_nor_another_ends(
     assert "Doe" not in str(logs)
 
 
+def test_a_sender_that_is_added_begins_at_once_and_only_one_for_a_peer(
+    database: Database, clock: ManualClock
+) -> None:
+    outbox = Outbox([sender(database, clock, said(Verdict.SENT))], timedelta(seconds=0.05))
+    outbox.start()
+    try:
+        for _ in range(2):
+            outbox.add(sender(database, clock, said(Verdict.SENT), name="archive"))
+        wait_for("archive", lambda: {d.state for d in deliveries(database, "archive")} == {"sent"})
+        assert outbox.alive
+        assert outbox.peers == {"pacs", "archive"}
+    finally:
+        outbox.stop()
+    assert not outbox.alive
+    outbox.add(sender(database, clock, said(Verdict.SENT), name="late"))
+    assert outbox.peers == {"pacs", "archive"}
+
+
 def test_a_file_that_is_gone_fails_at_once(database: Database, clock: ManualClock) -> None:
     sender(database, clock, said(Verdict.NEVER, "gone")).send_due()
     assert {d.state for d in deliveries(database)} == {"failed"}

@@ -66,10 +66,11 @@ def test_a_stored_object_is_sent_and_its_warning_kept(item: tuple[Outgoing, str]
         (409, 0x0122, Verdict.TRY_AGAIN),
         (202, 0xA900, Verdict.NEVER),
         (202, 0xB000, Verdict.TRY_AGAIN),
+        (409, 0x0111, Verdict.SENT),
         (200, 0, Verdict.TRY_AGAIN),
     ],
 )
-def test_a_failed_object_is_not_sent_whatever_the_http_status(
+def test_a_failed_object_is_not_sent_unless_it_is_there_already_whatever_the_http_status(
     item: tuple[Outgoing, str], status: int, reason: int, verdict: Verdict
 ) -> None:
     outgoing, uid = item

@@ -22,6 +22,7 @@ from tests.factories import radiograph
 
 Respond = Callable[[BaseHTTPRequestHandler, list[str]], tuple[int, object]]
 SHORT = WebTimeouts(connect=5, answer=10)
+BREAKS_OFF = 0
 
 
 @contextmanager
@@ -42,6 +43,9 @@ def served(respond: Respond, *, reads: bool = True) -> Iterator[tuple[WebPeer, l
                     uids.append(str(dcmread(BytesIO(data)).SOPInstanceUID))  # type: ignore[arg-type]
             requests.append(uids)
             status, told = respond(self, uids)
+            if status == BREAKS_OFF:
+                self.close_connection = True
+                return
             answer = json.dumps(told).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/dicom+json")
@@ -117,6 +121,23 @@ def test_one_object_that_a_server_chokes_on_does_not_hold_up_the_others(
     assert len(requests) == 1 + 20 + 1
 
 
+def test_one_object_on_which_a_server_breaks_off_does_not_hold_up_the_others(
+    items: list[Outgoing],
+) -> None:
+    bad = uid_of(items[3])
+
+    def respond(_: BaseHTTPRequestHandler, uids: list[str]) -> tuple[int, object]:
+        return (BREAKS_OFF, {}) if bad in uids else (200, stored(uids))
+
+    with served(respond) as (peer, _):
+        answers = {answer.id: answer for answer in StowRs(peer, SHORT).send(items)}
+    broken = answers.pop(4)
+    assert (broken.verdict, broken.away) == (Verdict.TRY_AGAIN, False)
+    assert "no answer from" in broken.text
+    assert {answer.verdict for answer in answers.values()} == {Verdict.SENT}
+    assert len(answers) == 24
+
+
 def test_a_server_that_wants_a_password_is_not_asked_for_each_object(
     items: list[Outgoing],
 ) -> None:
@@ -144,6 +165,28 @@ def test_a_file_that_is_gone_holds_up_no_other(items: list[Outgoing]) -> None:
     with served(lambda _, uids: (200, stored(uids))) as (peer, _):
         answers = {answer.id: answer.verdict for answer in StowRs(peer, SHORT).send(items[:3])}
     assert answers == {1: Verdict.NEVER, 2: Verdict.SENT, 3: Verdict.SENT}
+
+
+def test_a_file_that_breaks_off_holds_up_no_other_and_is_no_fault_of_the_peer(
+    items: list[Outgoing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = items[1].file
+
+    def read(file: Path, size: int) -> Iterator[bytes]:
+        if file == bad:
+            raise stow._FileError("Input/output error")
+        yield from whole(file, size)
+
+    whole = stow._file
+    monkeypatch.setattr(stow, "_file", read)
+    with served(lambda _, uids: (200, stored(uids))) as (peer, _):
+        answers = {answer.id: answer for answer in StowRs(peer).send(items)}
+    assert len(answers) == len(items)
+    broken = answers.pop(items[1].id)
+    assert broken.verdict is Verdict.TRY_AGAIN
+    assert "cannot be read" in broken.text
+    assert not broken.away
+    assert all(answer.verdict is Verdict.SENT for answer in answers.values())
 
 
 def test_a_server_that_says_nothing_is_left_after_a_while(items: list[Outgoing]) -> None:

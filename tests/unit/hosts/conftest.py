@@ -66,7 +66,7 @@ class Rx:
     def start(self) -> None:
         self._server = FileServer(self.section, self.database, self.folders)
         self._server.start()
-        wait_for("the server", lambda: listens(self.section.port), 30)
+        wait_for("the server", lambda: listens(self.section.port))
 
     def stop(self) -> None:
         if self._server is not None:

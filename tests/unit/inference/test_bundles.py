@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +80,33 @@ def test_own_weights_that_are_not_there_are_told(tmp_path: Path) -> None:
     bundle = load_bundle(write_bundle(tmp_path), tmp_path / "none.safetensors")
     with pytest.raises(PipelineError, match="cannot be read"):
         bundle.verify_weights()
+
+
+def test_weights_that_the_node_may_not_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(tmp_path)
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"weights")
+
+    opened = Path.open
+
+    def refused(file: Path, *args: Any, **kwargs: Any) -> Any:
+        if file == own:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(own))
+        return opened(file, *args, **kwargs)
+
+    # root, as whom tests may run, may read everything
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(PipelineError, match="Permission denied") as caught:
+        load_bundle(tmp_path / "tiny", own)
+    assert caught.value.what == str(own)
+
+
+def test_weights_whose_name_no_system_takes_are_told(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    with pytest.raises(PipelineError, match="cannot be read"):
+        find_bundles([tmp_path], weights={"tiny": tmp_path / ("w" * 300)})
 
 
 def test_a_pipeline_without_weights_is_listed_and_refused_when_it_is_to_run(tmp_path: Path) -> None:

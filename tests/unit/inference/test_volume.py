@@ -145,6 +145,7 @@ def _mixed() -> list[FileDataset]:
         (series(HEIGHTS, ImageOrientationPatient=[0] * 6), own_codes.TOO_FEW_SLICES, "fewer"),
         (series(HEIGHTS, RescaleIntercept=None), own_codes.IMPLAUSIBLE_HU, "Hounsfield"),
         (series(HEIGHTS, RescaleType="Z_EFF"), own_codes.IMPLAUSIBLE_HU, "Hounsfield"),
+        (series(HEIGHTS, RescaleType="HU_MOD"), own_codes.IMPLAUSIBLE_HU, "Hounsfield"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -25,6 +25,21 @@ def test_one_value_is_a_list_of_one() -> None:
         {"modalty": "CT"},
         {"modality": []},
         {"laterality": "both"},
+        {"laterality": []},
+        {"attributes": {"PatientPostion": {"equals": "HFS"}}},
+        {"attributes": {"QualityControlSubjct": {"present": False}}},
+        {"attributes": {"TransferSyntaxUID": {"present": True}}},
+        {"attributes": {"AffectedSOPClassUID": {"present": True}}},
+        {"attributes": {"PixelData": {"present": True}}},
+        {"attributes": {"FrameIncrementPointer": {"present": False}}},
+        {"sop_class": "CT Image"},
+        {"sop_class": ""},
+        {"modality": "CR, DX"},
+        {"modality": ["CT", "CR\\DX"]},
+        {"image_type": "ORIGINAL\\PRIMARY"},
+        {"not_image_type": "LOCALIZER, SECONDARY"},
+        {"sop_class": ["CT Image Storage", "1.2.840.10008.1.2.1"]},
+        {"sop_class": "Implicit VR Little Endian"},
         {"slice_thickness_mm": {}},
         {"slice_thickness_mm": {"min": 5, "max": 1}},
         {"slice_thickness_mm": 5},
@@ -37,6 +52,23 @@ def test_one_value_is_a_list_of_one() -> None:
 def test_what_is_no_condition_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Conditions.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["PatientPosition", "OverlayRows", "ImageLocation", "SmallestImagePixelValue", "LUTData"],
+)
+def test_any_keyword_of_a_data_set_may_be_tested(keyword: str) -> None:
+    when = Conditions.model_validate({"attributes": {keyword: {"present": True}}})
+    assert list(when.attributes) == [keyword]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["CT Image Storage", "CTImageStorage", "1.2.840.10008.5.1.4.1.1.2", "1.3.46.670589.5.0.1"],
+)
+def test_a_sop_class_is_wanted_by_its_uid_or_by_its_name(wanted: str) -> None:
+    assert Conditions.model_validate({"sop_class": wanted}).sop_class == [wanted]
 
 
 def test_conditions_do_not_change() -> None:
@@ -80,6 +112,7 @@ def test_no_condition_is_left_unsaid() -> None:
     """A key added to the language must be added to the words."""
     values: dict[str, Any] = {
         "laterality": "R",
+        "sop_class": "CT Image Storage",
         "contrast": True,
         "slice_thickness_mm": {"max": 5},
         "attributes": {"KVP": {"present": True}},

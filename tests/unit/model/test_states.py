@@ -30,6 +30,7 @@ ALLOWED: set[tuple[StrEnum, StrEnum]] = {
     (DeliveryState.SENT, DeliveryState.FAILED),
     (DeliveryState.COMMITTED, DeliveryState.PENDING),
     (DeliveryState.FAILED, DeliveryState.PENDING),
+    (DeliveryState.FAILED, DeliveryState.COMMITTED),
     (DeliveryState.PENDING, DeliveryState.SUPERSEDED),
     (DeliveryState.FAILED, DeliveryState.SUPERSEDED),
     (DeliveryState.SUPERSEDED, DeliveryState.PENDING),

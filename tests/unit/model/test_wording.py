@@ -1,15 +1,27 @@
-"""Units as a reader knows them."""
+"""Units and probabilities as a reader knows them."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dicom_node.model.wording import unit_sign, with_uncertainty
+from dicom_node.model.wording import percent, unit_sign, with_uncertainty
 
 
 @pytest.mark.parametrize(
     ("code", "sign"),
-    [("[hnsf'U]", "HU"), ("mg/cm3", "mg/cm³"), ("mL", "mL"), ("{score}", "score"), ("1", "")],
+    [
+        ("[hnsf'U]", "HU"),
+        ("mg/cm3", "mg/cm³"),
+        ("cm3", "cm³"),
+        ("mm2", "mm²"),
+        ("mm2/s", "mm²/s"),
+        ("mL", "mL"),
+        ("{score}", "score"),
+        ("{m2}", "m2"),
+        ("1", ""),
+    ],
 )
 def test_a_unit_is_written_as_a_reader_knows_it(code: str, sign: str) -> None:
     assert unit_sign(code) == sign
@@ -30,3 +42,10 @@ def test_a_number_has_no_more_places_than_its_uncertainty_leaves(
     value: float, uncertainty: float, text: str
 ) -> None:
     assert with_uncertainty(value, uncertainty) == text
+
+
+@given(st.floats(0, 1))
+def test_no_probability_is_shown_as_certain(probability: float) -> None:
+    shown = percent(probability)
+    assert shown.endswith(" %")
+    assert shown not in ("0 %", "100 %")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -32,13 +33,24 @@ def executor(pipeline: str) -> LocalExecutor:
 
 
 def findings(
-    pipeline: str, pixels: npt.NDArray[np.uint16], spacing_mm: float, **header: Any
+    pipeline: str,
+    pixels: npt.NDArray[np.uint16],
+    spacing_mm: float,
+    *,
+    changed: Mapping[str, Any] | None = None,
+    **header: Any,
 ) -> Findings:
-    """Run a pipeline on one image as DICOM."""
+    """Run a pipeline on one image as DICOM.
+
+    Args:
+        changed: Attributes that are set otherwise than `radiograph_study` does.
+    """
     body_part = "KNEE" if "knee" in pipeline else "HIP"
     study = radiograph_study(
         pixels, spacing_mm, key="CASE", body_part=body_part, description="case", **header
     )
+    for keyword, value in (changed or {}).items():
+        setattr(study[0], keyword, value)
     with tempfile.TemporaryDirectory() as folder:
         write_study(study, Path(folder))
         files = tuple(sorted(Path(folder).iterdir()))

@@ -111,6 +111,33 @@ def test_the_side_is_never_guessed() -> None:
     assert target.side is Side.LEFT  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("orientation", "sides"),
+    [
+        (["L", "F"], [Side.RIGHT, Side.LEFT]),
+        (["R", "F"], [Side.LEFT, Side.RIGHT]),
+        (["A", "F"], [Side.UNKNOWN, Side.UNKNOWN]),
+    ],
+)
+def test_the_sides_of_a_pelvis_are_those_of_its_orientation(
+    orientation: list[str], sides: list[Side]
+) -> None:
+    targets = HipLocator()(torch.zeros(1, 300, 400), {"PatientOrientation": orientation})
+    assert [target.side for target in targets] == sides  # type: ignore[union-attr]
+    assert len({target.name for target in targets}) == 2  # type: ignore[union-attr]
+
+
+def test_a_square_film_shows_both_hips_where_it_says_so() -> None:
+    square = torch.zeros(1, 400, 400)
+    targets = HipLocator()(square, {"Laterality": "B"})
+    assert [(target.side, target.box) for target in targets] == [
+        (Side.RIGHT, (0, 0, 200, 400)),
+        (Side.LEFT, (200, 0, 200, 400)),
+    ]
+    assert len(HipLocator()(square, {"Laterality": "U"})) == 1
+    assert len(HipLocator()(torch.zeros(1, 400, 300), {"Laterality": "B"})) == 1
+
+
 def test_the_answer_leaves_out_the_class_of_other_views() -> None:
     answer = HipDeviceAnswerd(temperature=1.0, threshold=0.5, most_not_ap=0.5)
     data = answer({"pred": torch.tensor([0.0, 2.0, 1.0, 9.0])})

@@ -70,6 +70,29 @@ def test_each_knee_of_a_bilateral_film_is_graded_on_its_own() -> None:
     assert "position" in found["left knee"].subject.side_source
 
 
+def test_a_bilateral_film_seen_from_behind_keeps_right_and_left_apart() -> None:
+    made = knee_radiograph(90, 0, left_grade=4)
+    found = answers(
+        findings(
+            NAME,
+            np.ascontiguousarray(made.image[:, ::-1]),
+            made.spacing_mm,
+            changed={"PatientOrientation": ["R", "F"]},
+        )
+    )
+    assert found["right knee"].predicted < 2
+    assert found["left knee"].predicted == 4
+    assert "PatientOrientation" in found["left knee"].subject.side_source
+
+
+def test_a_film_of_both_knees_that_states_one_side_gets_none() -> None:
+    made = knee_radiograph(90, 0, left_grade=4)
+    found = answers(findings(NAME, made.image, made.spacing_mm, laterality="R"))
+    assert {item.subject.side for item in found.values()} == {Side.UNKNOWN}
+    assert found["knee at the image's left, side unknown"].predicted < 2
+    assert found["knee at the image's right, side unknown"].predicted == 4
+
+
 def test_a_knee_without_a_stated_side_gets_none() -> None:
     made = knee_radiograph(91, 2, marker=False)
     (item,) = answers(findings(NAME, made.image, made.spacing_mm)).values()

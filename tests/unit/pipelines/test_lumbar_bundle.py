@@ -15,9 +15,12 @@ import yaml
 import pipelines.lumbar_bmd_ct
 from dicom_node.model.own_codes import OWN_CODES
 from dicom_node.model.pipeline import PipelineSpec
+from dicom_node.routing.conditions import judge
+from dicom_node.routing.reading import Reading
 from pipelines.lumbar_bmd_ct.anatomy import load_folder
 from pipelines.lumbar_bmd_ct.bundle import Bundle, load_bundle, run
 from pipelines.lumbar_bmd_ct.evaluate import evaluate_volume
+from tests.factories import facts
 from tests.unit.pipelines.lumbar_cases import phantom
 
 torch.set_num_threads(1)
@@ -104,6 +107,26 @@ def test_bright_vessels_are_refused() -> None:
     made = phantom(21, 100.0, **FINE, enhancement_hu=110.0)
     _, refused = run(_bundle(), made.volume, made.affine)
     assert [r.reason.value for r in refused] == ["contrast-given"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"),
+    [
+        (["ORIGINAL", "PRIMARY", "AXIAL"], True),
+        (["DERIVED", "PRIMARY", "AXIAL", "VMI"], False),
+        (["DERIVED", "SECONDARY", "AXIAL", "MAT_REMOVED"], False),
+    ],
+)
+def test_what_a_multi_energy_ct_makes_of_its_values_is_not_taken(
+    kind: list[str], taken: bool
+) -> None:
+    """Those of a 40 keV image are about twice as high, and its KVP is empty (PS3.17 JJJJ)."""
+    when = PipelineSpec.model_validate(
+        yaml.safe_load((FOLDER / "configs" / "dicom.yaml").read_text())
+    ).input.when
+    item = facts(Modality="CT", ImageType=kind)
+    verdicts = judge(when, item, {}, Reading(item.attributes, item.sop_class_uid))
+    assert all(verdict.holds for verdict in verdicts) is taken
 
 
 def test_air_has_no_spine() -> None:

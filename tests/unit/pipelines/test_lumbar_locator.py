@@ -70,15 +70,25 @@ def test_orientation_of_the_array_does_not_change_the_levels() -> None:
         assert (row, width - 1 - column, index) == pytest.approx(a.extras["centre"], abs=0.01)
 
 
-@pytest.mark.parametrize("agent", ["Ultravist 370", ["NONE", "Iomeron"]])
-def test_a_contrast_agent_in_the_header_is_refused(agent: object) -> None:
-    assert (
-        _only(_locate(phantom(3), {"ContrastBolusAgent": agent})).reason.value == "contrast-given"
-    )
+IOHEXOL = {"value": "709080004", "scheme": "SCT", "meaning": "Iohexol"}
 
 
-def test_a_header_that_says_no_contrast_is_read() -> None:
-    assert len(_locate(phantom(3), {"ContrastBolusAgent": "NONE"})) == 4
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"ContrastBolusAgent": "Ultravist 370"},
+        {"ContrastBolusAgent": ["NONE", "Iomeron"]},
+        {"ContrastBolusAgentSequence": [IOHEXOL]},
+        {"ContrastBolusVolume": 90.0},
+    ],
+)
+def test_a_contrast_agent_in_the_header_is_refused(header: dict[str, Any]) -> None:
+    assert _only(_locate(phantom(3), header)).reason.value == "contrast-given"
+
+
+@pytest.mark.parametrize("none", ["NONE", "ohne KM", "w/o contrast", "N/A", "sans injection"])
+def test_a_header_that_says_no_contrast_is_read(none: str) -> None:
+    assert len(_locate(phantom(3), {"ContrastBolusAgent": none})) == 4
 
 
 def test_bright_vessels_are_refused_without_a_word_in_the_header() -> None:

@@ -29,6 +29,7 @@ def _series(number: int, **changes: Any) -> SeriesCandidate:
     [
         ({"axial": False}, "not axial"),
         ({"ContrastBolusAgent": "Iomeron"}, "contrast"),
+        ({"ContrastBolusVolume": 90.0}, "contrast"),
         ({"spacing_mm": 8.0}, "8.0 mm"),
         ({"SliceThickness": 7.0}, "7.0 mm"),
         ({"ConvolutionKernel": "LUNG"}, "sharp"),

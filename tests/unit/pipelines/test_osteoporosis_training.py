@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, DataFolderError
 from dicom_node.inference.bundles import BUILT_IN, load_bundle
 from dicom_node.inference.parts import build_parts
 from dicom_node.training.contract import Training
 from dicom_node.training.entries import settings_of, trainer_of
 from pipelines.osteoporosis import compare, pretrain
 from pipelines.osteoporosis.crossval import cross_validated, trained
-from pipelines.osteoporosis.data import read_joints, save_joints
+from pipelines.osteoporosis.data import UNKNOWN, read_joints, save_joints
 from pipelines.osteoporosis.fitting import logits_of, possible_loss
 from tests.unit.cli.command import dicom_node
 from tests.unit.pipelines.osteoporosis_cases import radiographs, simulated
@@ -92,6 +92,8 @@ def test_a_site_trains_evaluates_and_resumes(tmp_path: Path) -> None:
     again = dicom_node(*command, "--resume")
     assert again.status == 0, again.err
     assert (run / "weights.safetensors").read_bytes() == first
+    assert "OTHER" in ended.out
+    assert not list(run.rglob("*.part"))
     with safe_open(run / "weights.safetensors", "pt") as opened:
         numbers = json.loads(opened.metadata()["calibration"])
     assert numbers["postprocessing::transforms::0::temperature"] > 0
@@ -102,6 +104,7 @@ def test_a_site_trains_evaluates_and_resumes(tmp_path: Path) -> None:
     assert told.status == 0, told.err
     found = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     assert found["n"] == 6
+    assert found["split"] == "all"
     assert found["not_evaluated"]["n"] == 1
     assert found["three_classes"]["n"] == 4
     assert found["by_side"].keys() == {"R", "L"}
@@ -115,7 +118,8 @@ class Watch:
 
 def test_with_a_split_the_rows_of_val_calibrate_and_none_is_cross_validated(tmp_path: Path) -> None:
     bundle = load_bundle(BUILT_IN / NAME)
-    (tmp_path / "labels.csv").write_text("file,label,split", encoding="utf-8")
+    # blanks after the commas, as spreadsheets write them
+    (tmp_path / "labels.csv").write_text("file, label, split\nx,normal,train", encoding="utf-8")
     joints = simulated(24)
     known = replace(joints, three=joints.two * 2)
     save_joints(known.of(range(16)), tmp_path / "joints-train.npz")
@@ -125,7 +129,30 @@ def test_with_a_split_the_rows_of_val_calibrate_and_none_is_cross_validated(tmp_
     done = trainer_of(bundle)(asked)
     assert not (tmp_path / "folds").exists()
     assert done.figures["temperature"] > 0
+    assert not done.on_every_row
     build_parts(load_bundle(bundle.folder, done.weights), torch.device("cpu"))
+
+
+def test_what_could_not_be_calibrated_after_hours_is_told_before(tmp_path: Path) -> None:
+    bundle = load_bundle(BUILT_IN / "knee_osteoporosis_superfluity")
+    (tmp_path / "labels.csv").write_text("file,label,split\nx,normal,train", encoding="utf-8")
+    joints = simulated(8)
+    for split in ("train", "val"):
+        unknown = replace(joints, three=np.full(8, UNKNOWN))
+        save_joints(unknown, tmp_path / f"joints-{split}.npz")
+    settings = settings_of(bundle, ["start="], None)
+    asked = Training(bundle, tmp_path, tmp_path, settings, True, None, torch.device("cpu"), Watch())
+    with pytest.raises(DataFolderError, match="three classes"):
+        trainer_of(bundle)(asked)
+    assert not (tmp_path / "net.safetensors").exists()
+
+
+def test_seconds_are_refused_and_not_ignored(tmp_path: Path) -> None:
+    bundle = load_bundle(BUILT_IN / NAME)
+    settings = settings_of(bundle, [], None)
+    asked = Training(bundle, tmp_path, tmp_path, settings, False, 60, torch.device("cpu"), Watch())
+    with pytest.raises(ConfigError, match="fold by fold"):
+        trainer_of(bundle)(asked)
 
 
 def test_a_start_that_is_not_there_is_told(tmp_path: Path) -> None:

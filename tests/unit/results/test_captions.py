@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dicom_node.model.findings import Side
 from dicom_node.results.captions import (
@@ -15,7 +13,6 @@ from dicom_node.results.captions import (
     Words,
     headline,
     panel_blocks,
-    percent,
     side_marker,
 )
 from tests.unit.results import samples
@@ -62,13 +59,6 @@ def test_a_class_by_threshold_has_no_bars() -> None:
     assert "119 ± 8 mg/cm³" in words(blocks)
 
 
-@given(st.floats(0, 1))
-def test_no_probability_is_shown_as_certain(probability: float) -> None:
-    shown = percent(probability)
-    assert shown.endswith(" %")
-    assert shown not in ("0 %", "100 %")
-
-
 @pytest.mark.parametrize(
     ("side", "mark"),
     [(Side.RIGHT, "R"), (Side.LEFT, "L"), (Side.UNKNOWN, "side ?"), (Side.NONE, "")],
@@ -76,6 +66,20 @@ def test_no_probability_is_shown_as_certain(probability: float) -> None:
 def test_the_side_marker_never_guesses(side: Side, mark: str) -> None:
     subject = replace(samples.one_knee(samples.knee_header()), side=side)
     assert side_marker(subject) == mark
+
+
+def test_the_picture_says_why_a_side_is_unknown() -> None:
+    header = samples.knee_header()
+    why = "Laterality (0020,0060) says L, but there is the marker R in the image"
+    subject = replace(
+        samples.one_knee(header), name="knee, side unknown", side=Side.UNKNOWN, side_source=why
+    )
+    told = samples.findings(header, [samples.kl(subject)])
+    assert f"Side unknown: {why}" in words(panel_blocks(told, told.items, {}, []))
+    silent = samples.findings(header, [samples.kl(replace(subject, side_source=""))])
+    assert not any(
+        text.startswith("Side") for text in words(panel_blocks(silent, silent.items, {}, []))
+    )
 
 
 def test_the_headline_is_the_answer_with_its_probability() -> None:

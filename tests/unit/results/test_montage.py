@@ -10,7 +10,7 @@ import pytest
 from dicom_node.model.findings import Findings, Region
 from dicom_node.results.drawing import SUBJECT_COLOURS
 from dicom_node.results.headers import Sources
-from dicom_node.results.montage import compose_montage
+from dicom_node.results.montage import apart, compose_montage
 from dicom_node.results.volume import Stack, stack_of
 from tests.unit.results import samples
 
@@ -53,6 +53,21 @@ def test_every_level_is_drawn_in_its_colour() -> None:
     pixels = compose_montage(findings, findings.items, stack(headers, findings)).pixels
     for colour in SUBJECT_COLOURS[:2]:
         assert (pixels == colour).all(axis=2).sum() > 500
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [
+        ([100, 400], [100, 400]),
+        ([100, 101, 102], [100, 126, 152]),
+        ([490, 495, 500], [448, 474, 500]),
+        ([0], [46]),
+    ],
+)
+def test_names_that_would_lie_on_each_other_keep_apart_and_stay_on_the_canvas(
+    wanted: list[int], places: list[int]
+) -> None:
+    assert apart(wanted, top=20, foot=500, step=26) == places
 
 
 def test_the_head_is_up_in_the_overview() -> None:

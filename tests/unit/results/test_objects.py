@@ -186,6 +186,71 @@ def test_the_state_shows_bone_bright(photometric: str, shape: str) -> None:
     assert state.PresentationLUTShape == shape
 
 
+def _states(headers: list[Dataset]) -> list[Dataset]:
+    """The states of one series of films, each with a finding."""
+    for number, header in enumerate(headers):
+        header.SOPInstanceUID = f"1.2.3.{number}"
+        header.SeriesInstanceUID = "1.2.3"
+        header.StudyInstanceUID = "1.2"
+    findings = samples.findings(headers, [samples.kl(samples.one_knee(h)) for h in headers])
+    spec = with_objects(samples.SPEC, ResultObject.PRESENTATION_STATE)
+    report = build_report(findings, headers, {}, spec)
+    assert not report.left_out
+    return [item.dataset for item in report.objects if item.kind == "PR"]
+
+
+def _films_of(state: Dataset) -> list[str]:
+    return [
+        str(image.ReferencedSOPInstanceUID)
+        for series in state.ReferencedSeriesSequence
+        for image in series.ReferencedImageSequence
+    ]
+
+
+def test_films_that_are_bright_and_dark_on_bone_have_a_state_each() -> None:
+    kinds = ("MONOCHROME1", "MONOCHROME2", "MONOCHROME1")
+    states = _states([samples.knee_header(PhotometricInterpretation=kind) for kind in kinds])
+    assert [(_films_of(state), state.PresentationLUTShape) for state in states] == [
+        (["1.2.3.0", "1.2.3.2"], "INVERSE"),
+        (["1.2.3.1"], "IDENTITY"),
+    ]
+    assert len({state.SOPInstanceUID for state in states}) == 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "ratio"),
+    [
+        ({}, [1, 1]),
+        ({"PixelSpacing": [0.143, 0.143]}, [1, 1]),
+        ({"PixelSpacing": [0.5, 0.4]}, [5, 4]),
+        ({"ImagerPixelSpacing": [0.1, 0.2]}, [1, 2]),
+        ({"PixelSpacing": [0.4, 0.4], "ImagerPixelSpacing": [0.1, 0.2]}, [1, 1]),
+        ({"NominalScannedPixelSpacing": [0.3, 0.1]}, [3, 1]),
+        ({"PixelAspectRatio": [4, 3]}, [4, 3]),
+        ({"PixelSpacing": [0, 0.4], "PixelAspectRatio": [4, 3]}, [4, 3]),
+        ({"PixelSpacing": [0.00001, 0.4]}, [1, 1]),
+    ],
+)
+def test_the_state_keeps_the_shape_of_the_pixels(
+    stated: dict[str, list[float]], ratio: list[int]
+) -> None:
+    header = samples.knee_header()
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        if keyword in header:
+            del header[keyword]
+    for keyword, value in stated.items():
+        setattr(header, keyword, value)
+    (state,) = _states([header])
+    (area,) = state.DisplayedAreaSelectionSequence
+    assert area.PresentationPixelAspectRatio == ratio
+
+
+def test_films_of_pixels_of_another_shape_have_another_state() -> None:
+    spacings = ([0.5, 0.4], [0.2, 0.2], [0.25, 0.2])
+    states = _states([samples.knee_header(PixelSpacing=list(s)) for s in spacings])
+    assert [_films_of(state) for state in states] == [["1.2.3.0", "1.2.3.2"], ["1.2.3.1"]]
+
+
 def test_the_parametric_map_holds_the_saliency() -> None:
     headers = samples.ct_series()
     item = next(i for i in ct_findings(headers).items if isinstance(i, Saliency))

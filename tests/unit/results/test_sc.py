@@ -121,6 +121,18 @@ def test_burned_in_annotation_is_left_open_when_the_source_does_not_say() -> Non
     assert "BurnedInAnnotation" not in sc_of(whole_image(header), header)
 
 
+@pytest.mark.parametrize(("last", "wanted"), [("YES", "YES"), ("", ""), ("NO", "NO")])
+def test_a_picture_of_several_images_denies_burned_in_words_only_if_all_do(
+    last: str, wanted: str
+) -> None:
+    headers = samples.ct_series()
+    for header in headers:
+        header.BurnedInAnnotation = "NO"
+    headers[-1].BurnedInAnnotation = last
+    sc = build_report(samples.vertebrae(headers), headers, {}, samples.CT_SPEC).objects[1].dataset
+    assert sc.get("BurnedInAnnotation", "") == wanted
+
+
 def test_a_lossy_source_makes_a_lossy_result() -> None:
     header = samples.knee_header()
     header.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.51"

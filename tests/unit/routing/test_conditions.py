@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.uid import ComputedRadiographyImageStorage, CTImageStorage
+from pydicom.uid import ComputedRadiographyImageStorage, CTImageStorage, UID_dictionary
 
 from dicom_node.model.conditions import Conditions
 from dicom_node.model.decisions import Verdict
 from dicom_node.model.instances import AttributeValue, InstanceFacts
-from dicom_node.model.peers import Peer
+from dicom_node.model.peers import Peer, WebPeer
 from dicom_node.routing.conditions import judge, reads
 from dicom_node.routing.reading import READS, Reading
 from tests.factories import facts
@@ -18,6 +18,8 @@ from tests.factories import facts
 PEERS = {
     "xray-1": Peer(ae_title="DXR01", host="10.0.0.21", port=104),
     "pacs": Peer(ae_title="PACS", host="10.0.0.5", port=104),
+    "the archive of the region": WebPeer(url="https://archive.example/dicom-web"),
+    "病院": WebPeer(url="https://hospital.example/dicom-web"),
 }
 
 
@@ -96,9 +98,16 @@ def test_sender_by_peer_name_and_by_ae_title(wanted: object) -> None:
     assert not judged({"sender": wanted}, facts(sender="OTHER")).holds
 
 
+def test_what_was_pulled_by_dicomweb_meets_its_peer_s_name() -> None:
+    item = facts(sender="the archive of t")
+    assert judged({"sender": "the archive of the region"}, item).holds
+    assert not judged({"sender": "pacs"}, item).holds
+
+
 def test_a_file_that_nobody_sent_meets_no_sender_and_says_so() -> None:
     verdict = judged({"sender": "xray-1"}, facts(sender=""))
     assert not verdict.holds
+    assert not judged({"sender": "病院"}, facts(sender="")).holds
     assert verdict.note == "it was not received from anyone"
 
 
@@ -282,3 +291,12 @@ def test_only_what_is_read_can_change_a_verdict(
     assert judge(conditions, second, {}, again) == verdicts
     given_conditions = sum(len(v) if k == "attributes" else 1 for k, v in when.items())
     assert len(verdicts) == given_conditions
+
+
+def test_every_sop_class_is_met_by_its_uid_and_by_its_name() -> None:
+    """Some names are longer than what is shown of them."""
+    for uid, (name, kind, *_) in UID_dictionary.items():
+        if kind == "SOP Class" and name:
+            item = facts(sop_class=uid)
+            assert judged({"sop_class": uid}, item).holds, uid
+            assert judged({"sop_class": name}, item).holds, name

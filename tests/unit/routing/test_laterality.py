@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 
 from dicom_node.model.findings import Side
-from dicom_node.model.instances import AttributeValue
+from dicom_node.model.instances import AttributeValue, attributes_of
 from dicom_node.routing.laterality import READS, laterality_of, sides_in
 
 R, L = frozenset({Side.RIGHT}), frozenset({Side.LEFT})
@@ -24,6 +25,33 @@ def test_a_side_that_is_stated(keyword: str, text: str, sides: frozenset[Side]) 
     assert found.sides == sides
     assert found.seen == text
     assert found.where.startswith(keyword)
+
+
+def test_values_that_contradict_each_other_name_no_side() -> None:
+    found = laterality_of({"Laterality": ["R", "L"]})
+    assert found.sides == frozenset()
+    assert "contradict" in found.why
+    assert laterality_of({"Laterality": ["R", "R"]}).sides == R
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        ("AnatomicRegionSequence", "AnatomicRegionModifierSequence"),
+        ("PrimaryAnatomicStructureSequence", "PrimaryAnatomicStructureModifierSequence"),
+        ("ViewCodeSequence", "ViewModifierCodeSequence"),
+    ],
+)
+def test_a_coded_side_is_read_where_the_standard_puts_it(outer: str, inner: str) -> None:
+    modifier, item, image = Dataset(), Dataset(), Dataset()
+    modifier.CodeValue, modifier.CodingSchemeDesignator = "7771000", "SCT"
+    modifier.CodeMeaning = "Left"
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "72696002", "SCT", "Knee"
+    setattr(item, inner, [modifier])
+    setattr(image, outer, [item])
+    found = laterality_of(attributes_of(image))
+    assert found.sides == L
+    assert found.where.startswith(inner)
 
 
 @pytest.mark.parametrize(

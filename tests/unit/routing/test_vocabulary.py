@@ -13,7 +13,8 @@ from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping
 
-from dicom_node.routing.text import folded, squashed, words_of
+from dicom_node.model.side import SIDE_CODES
+from dicom_node.model.text import folded, squashed, words_of
 from dicom_node.routing.views import view_of
 from dicom_node.routing.vocabulary import vocabulary
 
@@ -128,9 +129,11 @@ def test_every_code_of_a_view_or_side_means_it(name: str) -> None:
         "L": "left",
         "B": "bilateral",
     }
+    sides = {kind: [c for c, side in SIDE_CODES.items() if side == kind] for kind in "RLB"}
+    views = {kind: entry["codes"] for kind, entry in yaml_of("views").items()}
     seen = 0
-    for kind, entry in yaml_of(name).items():
-        for code in entry["codes"]:
+    for kind, codes in (sides if name == "sides" else views).items():
+        for code in codes:
             seen += 1
             meaning = meaning_of(code)
             assert meaning is not None, f"{code} is in neither dictionary"
@@ -328,3 +331,21 @@ def test_a_short_word_and_one_near_two_regions_are_not_guessed() -> None:
 
 def test_a_description_is_never_read_by_its_misspellings() -> None:
     assert vocabulary().in_text("SHOUDLER") == frozenset()
+
+
+@pytest.mark.parametrize("text", ["knee", "KNEES", "Knie", "L-Spine", "lumbar spine", "shouldr"])
+def test_a_body_part_that_images_can_meet_needs_no_mending(text: str) -> None:
+    assert vocabulary().mend_body_part(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("knea", "did you mean `knee`?"),
+        ("OTHER", "lspine"),
+        ("", "lspine"),
+        ("qqqq", "lspine"),
+    ],
+)
+def test_a_body_part_that_no_image_can_meet_is_told_how_to_mend(text: str, fix: str) -> None:
+    assert fix in vocabulary().mend_body_part(text)

@@ -33,6 +33,7 @@ class FakeArchive:
         counts: It says how many instances there are.
         arrive: What is done with the UIDs of an instance that is pulled: study, series, instance.
         answers: Consumed by `pull` one after another; an exception is raised.
+        stays_away: After an exception it answers nothing any more.
     """
 
     has: dict[str, dict[str, FakeSeries]]
@@ -44,6 +45,7 @@ class FakeArchive:
     pulled: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     closed: int = 0
     down: Exception | None = None
+    stays_away: bool = False
 
     def studies(self, query: StudyQuery) -> FoundStudies:
         self._ask("studies")
@@ -80,6 +82,7 @@ class FakeArchive:
         self.pulled.append((study_uid, wanted))
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
+            self.down = answer if self.stays_away else None
             raise answer
         if answer is not None:
             return answer

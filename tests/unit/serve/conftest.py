@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import FileDataset
 
+from dicom_node.serve.coordinator import Coordinator
 from dicom_node.store.database import Database
 from dicom_node.store.spool import Spool
 from tests.factories import ManualClock, radiograph
+from tests.unit.serve.small_node import Make, bundle, config_in
 from tests.unit.serve.worker_node import Node
 
 
@@ -37,3 +40,14 @@ def node(
     node.receive(image)
     node.queue(str(image.SOPInstanceUID))
     return node
+
+
+@pytest.fixture
+def make(tmp_path: Path, database: Database, spool: Spool, clock: ManualClock) -> Make:
+    """Make a coordinator of the small node, its configuration changed by section."""
+
+    def one(**sections: Any) -> Coordinator:
+        config = config_in(tmp_path, **sections)
+        return Coordinator(config, {"tiny": bundle(tmp_path)}, database, spool, clock)
+
+    return one

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,19 @@ from sqlalchemy import select
 from dicom_node.config import NodeConfig, load_config
 from dicom_node.inference.bundles import Bundle
 from dicom_node.model.pipeline import PipelineSpec
+from dicom_node.model.states import JobState
+from dicom_node.serve.coordinator import Coordinator
+from dicom_node.store import jobs
 from dicom_node.store.database import Database
+from dicom_node.store.jobs import JobResult, NewReport
 from dicom_node.store.spool import Spool
 from dicom_node.store.tables import AuditEvent, Job, Study
+from tests.factories import ManualClock
 
 QUIET = 60.0
+
+Make = Callable[..., Coordinator]
+"""Makes a coordinator, its configuration changed by section."""
 
 
 def write_config(folder: Path, **sections: Any) -> Path:
@@ -97,3 +106,20 @@ def the_study(database: Database, uid: str) -> Study:
 def all_jobs(database: Database) -> list[Job]:
     with database.read() as session:
         return list(session.scalars(select(Job).order_by(Job.id)))
+
+
+def settled(coordinator: Coordinator, clock: ManualClock) -> None:
+    """Index what waits, let the quiet time pass, settle and route."""
+    coordinator.settle_and_route()
+    clock.move(QUIET)
+    coordinator.settle_and_route()
+
+
+def finish_a_job(database: Database, clock: ManualClock) -> None:
+    """Let a worker take the next job and finish it with one report."""
+    report = NewReport("SR", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.1", "s/2.25.1.dcm", "h")
+    lease = timedelta(seconds=30)
+    with database.write() as session:
+        job = jobs.claim(session, "w", clock.now(), lease)
+        assert job is not None
+        jobs.finish(session, job.id, "w", JobResult(JobState.DONE, [report], []), clock.now())

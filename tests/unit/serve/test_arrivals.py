@@ -61,6 +61,6 @@ def test_it_indexes_when_a_sender_has_gone_also_after_an_error(
     looks.fails = True
     with capture_logs() as logs:
         bell.ring()
-        wait_for("the error", lambda: any("failures_in_a_row" in entry for entry in logs), 30)
+        wait_for("the error", lambda: any("failures_in_a_row" in entry for entry in logs))
     bell.ring()
     assert looks.at_once.wait(30)

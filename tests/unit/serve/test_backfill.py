@@ -77,6 +77,7 @@ class Bench:
             clock=self.clock,
             wait=self.wait,
             first_wait=5,
+            by="jane",
             route_again=route_again,
         )
 
@@ -110,6 +111,7 @@ def test_what_is_not_here_is_pulled_and_told(bench: Bench) -> None:
     assert the_study(bench.database, "1.1").state == "receiving"
     assert bench.row("1.1").state == RetrievalState.PULLED
     assert [event["instances"] for event in events(bench.database, "study_pulled")] == [2, 2]
+    assert [event["by"] for event in events(bench.database, "study_asked_for")] == ["jane"] * 2
 
 
 def test_a_second_run_pulls_nothing_even_when_nothing_is_indexed_yet(bench: Bench) -> None:
@@ -157,6 +159,7 @@ def test_what_another_version_analysed_is_routed_again_and_not_pulled(bench: Ben
     assert not bench.archive.pulled
     study = the_study(bench.database, "1.2")
     assert study.routed_revision < study.revision
+    assert [event["by"] for event in events(bench.database, "study_to_route_again")] == ["jane"]
 
 
 def test_all_that_is_here_is_routed_again_when_asked(bench: Bench) -> None:
@@ -180,6 +183,33 @@ def test_images_that_were_purged_are_pulled_only_for_another_version(bench: Benc
             for instance in study.instances:
                 instance.purged_at = bench.clock.now()
     assert outcomes(bench.run()) == {"1.1": Outcome.HERE, "1.2": Outcome.PULLED}
+
+
+def test_a_purged_study_that_a_late_image_reopened_is_pulled_whole(bench: Bench) -> None:
+    bench.put("1.1")
+    bench.run()
+    bench.analyse("1.1")
+    with bench.database.write() as session:
+        for instance in session.query(Study).one().instances:
+            instance.purged_at = bench.clock.now()
+    bench.clock.move(7200)
+    bench.put("1.1", images=3)
+    bench.arrive("1.1", "1.1.1", "1.1.1.2")
+    bench.archive.arrive = lambda study, series, sop: None
+    assert outcomes(bench.run()) == {"1.1": Outcome.PULLED}
+    # it is on its way to the index
+    assert outcomes(bench.run()) == {"1.1": Outcome.HERE}
+
+
+def test_what_was_pulled_while_the_clock_was_ahead_is_not_waited_for_for_long(
+    bench: Bench,
+) -> None:
+    bench.archive.arrive = lambda study, series, sop: None
+    bench.put("1.1")
+    bench.clock.move(86_400)
+    bench.run()
+    bench.clock.move(-86_400)
+    assert outcomes(bench.run()) == {"1.1": Outcome.PULLED}
 
 
 def test_a_study_that_failed_is_told_and_tried_again_in_the_next_run(bench: Bench) -> None:
@@ -208,12 +238,23 @@ def test_a_peer_that_is_away_for_a_while_is_waited_for(bench: Bench) -> None:
 
 def test_a_peer_that_stays_away_ends_the_run_which_can_go_on_later(bench: Bench) -> None:
     bench.put("1.1", "1.2", "1.3")
-    bench.archive.answers = [None, *[GONE] * 5]
+    bench.archive.answers = [None, GONE]
+    bench.archive.stays_away = True
     with pytest.raises(UnreachableError):
         bench.run()
+    bench.archive.down = None
     assert bench.row("1.2").state == RetrievalState.FAILED
     assert bench.row("1.3") is None
     assert Counter(outcomes(bench.run()).values()) == {Outcome.HERE: 1, Outcome.PULLED: 2}
+
+
+def test_a_study_that_the_peer_cannot_send_does_not_hold_up_those_behind_it(bench: Bench) -> None:
+    bench.put("1.1", "1.2")
+    bench.archive.answers = [GONE] * 5
+    steps = bench.run()
+    assert outcomes(steps) == {"1.1": Outcome.FAILED, "1.2": Outcome.PULLED}
+    assert steps[0].text == "peer pacs: no answer"
+    assert bench.row("1.1").state == RetrievalState.FAILED
 
 
 def test_a_peer_that_refuses_every_study_ends_the_run(bench: Bench) -> None:
@@ -282,6 +323,14 @@ def test_the_rate_is_kept(bench: Bench) -> None:
     assert bench.archive.closed == 0
 
 
+def test_a_clock_that_is_put_back_lets_the_rate_wait_once_more_at_most(bench: Bench) -> None:
+    pace = bench.pace(interval=parse_rate("30/min"))
+    assert list(pace.waits(bench.wait)) == []
+    bench.clock.move(-86_400)
+    assert list(pace.waits(bench.wait)) == []
+    assert bench.waited == [2.0]
+
+
 def test_no_association_is_kept_while_it_waits_for_long(bench: Bench) -> None:
     bench.put("1.1", "1.2", "1.3")
     assert reasons(bench, bench.pace(interval=parse_rate("1/min"))) == ["the rate"] * 2
@@ -339,7 +388,9 @@ def test_hours_may_go_over_midnight(text: str, at: str, holds: bool) -> None:
     assert Hours.parse(text).hold(time.fromisoformat(at)) is holds
 
 
-@pytest.mark.parametrize("text", ["nights", "20:00", "20:00-06:00-07:00"])
+@pytest.mark.parametrize(
+    "text", ["nights", "20:00", "20:00-06:00-07:00", "08:00-08:00", "20:00Z-06:00Z"]
+)
 def test_hours_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--hours"):
         Hours.parse(text)

@@ -226,6 +226,20 @@ def test_anyone_may_send_and_no_route_are_warned_of(tmp_path: Path) -> None:
     assert found["routes"].level is Level.WARN
 
 
+def test_a_view_that_we_do_not_know_is_warned_of(tmp_path: Path) -> None:
+    def routes(view: Any) -> list[dict[str, Any]]:
+        return [{"name": "knees", "when": {"view": view}, "run": "tiny", "send_to": "pacs"}]
+
+    tiny = bundle(tmp_path)
+    known = ["AP", "lateral", "Left Lateral", "seitlich", "rosenberg", "frontal", "unknown"]
+    found = seen(config_for(tmp_path, routes=routes(known)), tiny)
+    assert found["routes"].level is Level.OK
+    found = seen(config_for(tmp_path, routes=routes(["AP", "APP"])), tiny)
+    assert found["routes"].level is Level.WARN
+    assert "`APP` of route knees" in found["routes"].seen
+    assert "`AP`" not in found["routes"].seen
+
+
 def test_a_check_that_itself_breaks_is_a_failure_and_hides_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

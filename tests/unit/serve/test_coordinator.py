@@ -3,56 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from dicom_node.delivery import Answer, Outgoing, Verdict
-from dicom_node.errors import NodeError, PipelineError
+from dicom_node.errors import NodeError
 from dicom_node.model.peers import Peer
 from dicom_node.model.states import JobState, StudyState
 from dicom_node.serve import coordinator as coordinator_module
-from dicom_node.serve.coordinator import Coordinator
-from dicom_node.store import index, jobs
+from dicom_node.store import jobs
 from dicom_node.store.database import Database
-from dicom_node.store.jobs import JobResult, NewReport
 from dicom_node.store.spool import Spool
-from dicom_node.store.tables import Delivery, Study
-from dicom_node.studies.indexing import Indexer
+from dicom_node.store.tables import Delivery
 from tests.factories import ManualClock, radiograph
 from tests.peers.ports import wait_for
 from tests.unit.serve.small_node import (
     QUIET,
+    Make,
     all_jobs,
-    bundle,
-    config_in,
     events,
+    finish_a_job,
     put_into_inbox,
+    settled,
     the_study,
 )
-
-Make = Callable[..., Coordinator]
-
-
-@pytest.fixture
-def make(tmp_path: Path, database: Database, spool: Spool, clock: ManualClock) -> Make:
-    def one(**sections: Any) -> Coordinator:
-        config = config_in(tmp_path, **sections)
-        return Coordinator(config, {"tiny": bundle(tmp_path)}, database, spool, clock)
-
-    return one
-
-
-def settled(coordinator: Coordinator, clock: ManualClock) -> None:
-    """Index what waits, let the quiet time pass, settle and route."""
-    coordinator.settle_and_route()
-    clock.move(QUIET)
-    coordinator.settle_and_route()
 
 
 def test_a_study_settles_when_no_image_has_come_for_the_quiet_time(
@@ -140,109 +118,6 @@ def test_a_study_that_no_route_wants_is_recorded_with_the_reason(
     assert told["pipelines"] == []
 
 
-def raises_for(study_uid: str, error: Exception) -> Callable[..., Any]:
-    whole = coordinator_module.decide
-
-    def decide(routes: Any, specs: Any, facts: Any, peers: Any) -> Any:
-        if facts[0].study_instance_uid == study_uid:
-            raise error
-        return whole(routes, specs, facts, peers)
-
-    return decide
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (ValueError("Doe^Jane"), "ValueError at coordinator.py"),
-        (PipelineError("pipeline tiny", "it is broken", "mend it"), "it is broken"),
-    ],
-)
-def test_routing_that_fails_on_one_study_is_recorded_there_and_holds_up_no_other(
-    make: Make,
-    database: Database,
-    spool: Spool,
-    clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    told: str,
-) -> None:
-    node = make()
-    for study in ("1.2.3", "1.2.4"):
-        put_into_inbox(spool, radiograph(study=study))
-    monkeypatch.setattr(coordinator_module, "decide", raises_for("1.2.3", error))
-    with capture_logs() as logs:
-        settled(node, clock)
-    assert [job.study_id for job in all_jobs(database)] == [the_study(database, "1.2.4").id]
-    bad = the_study(database, "1.2.3")
-    assert told in (bad.unrouted_reason or "")
-    assert "dicom-node retry --study 1.2.3" in (bad.unrouted_reason or "")
-    assert len(events(database, "study_routing_failed")) == 1
-    assert "Doe" not in f"{logs}{bad.unrouted_reason}{events(database, 'study_routing_failed')}"
-    assert any(entry["event"] == "study_routing_failed" for entry in logs)
-    # not tried for ever, but again when it is asked for
-    node.settle_and_route()
-    assert len(events(database, "study_routing_failed")) == 1
-    monkeypatch.undo()
-    with database.write() as session:
-        index.route_again(session, session.get_one(Study, bad.id), clock.now())
-    node.settle_and_route()
-    assert len(all_jobs(database)) == 2
-    assert the_study(database, "1.2.3").unrouted_reason is None
-
-
-def test_trouble_with_the_database_is_not_the_study_s(
-    make: Make,
-    database: Database,
-    spool: Spool,
-    clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    node = make()
-    put_into_inbox(spool, radiograph(study="1.2.3"))
-    locked = OperationalError("SELECT", {}, Exception("database is locked"))
-    monkeypatch.setattr(coordinator_module, "decide", raises_for("1.2.3", locked))
-    node.settle_and_route()
-    clock.move(QUIET)
-    with pytest.raises(OperationalError):
-        node.settle_and_route()
-    assert the_study(database, "1.2.3").unrouted_reason is None
-    monkeypatch.undo()
-    node.settle_and_route()
-    assert len(all_jobs(database)) == 1
-
-
-def test_a_study_reopened_before_its_turn_is_not_routed_half(
-    make: Make,
-    database: Database,
-    spool: Spool,
-    clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The image comes between the look at what is to be routed and the routing."""
-    node = make()
-    put_into_inbox(spool, radiograph(study="1.2.3"))
-    node.settle_and_route()
-    clock.move(QUIET)
-    look = index.to_route
-    late = [radiograph(study="1.2.3")]
-
-    def to_route(session: Any) -> Sequence[Study]:
-        found = look(session)
-        if found and late:
-            put_into_inbox(spool, late.pop())
-            session.rollback()
-            Indexer(database, spool, clock).index_waiting()
-        return found
-
-    monkeypatch.setattr(index, "to_route", to_route)
-    node.settle_and_route()
-    assert all_jobs(database) == []
-    clock.move(QUIET)
-    node.settle_and_route()
-    assert [len(job.inputs) for job in all_jobs(database)] == [2]
-
-
 def test_a_job_whose_worker_died_is_queued_again_a_few_times_then_failed_with_a_reason(
     make: Make, database: Database, spool: Spool, clock: ManualClock
 ) -> None:
@@ -318,7 +193,7 @@ def test_running_it_indexes_settles_and_sends_although_its_work_fails_at_first(
             wait_for("the study", lambda: waiting(spool) == [])
             clock.move(QUIET)
             wait_for("the job", lambda: all_jobs(database))
-            finish(database, clock)
+            finish_a_job(database, clock)
             wait_for("the report's way to the PACS", lambda: peer_says)
         finally:
             stop.set()
@@ -330,15 +205,6 @@ def test_running_it_indexes_settles_and_sends_although_its_work_fails_at_first(
     assert any(entry["event"] == "recurring_work_failed" for entry in logs)
     assert any(entry["event"] == "recurring_work_recovered" for entry in logs)
     assert "Doe" not in str(logs)
-
-
-def finish(database: Database, clock: ManualClock) -> None:
-    report = NewReport("SR", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.1", "s/2.25.1.dcm", "h")
-    lease = coordinator_module.timedelta(seconds=30)
-    with database.write() as session:
-        job = jobs.claim(session, "w", clock.now(), lease)
-        assert job is not None
-        jobs.finish(session, job.id, "w", JobResult(JobState.DONE, [report], []), clock.now())
 
 
 @pytest.mark.parametrize(("left", "aims"), [(0.4, True), (5.0, False)])
@@ -354,9 +220,7 @@ def test_a_study_that_will_soon_be_quiet_is_looked_at_in_that_moment(
     put_into_inbox(spool, radiograph())
     node.settle_and_route()
     aimed: list[datetime] = []
-    monkeypatch.setattr(
-        node._scheduler, "modify_job", lambda _, next_run_time: aimed.append(next_run_time)
-    )
+    monkeypatch.setattr(node._timetable, "next_at", lambda _, at: aimed.append(at))
     clock.move(QUIET - left)
     began = datetime.now(UTC)
     node.settle_in_time()

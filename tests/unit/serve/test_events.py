@@ -109,7 +109,7 @@ def test_what_was_counted_is_written_though_nothing_more_comes(database: Databas
         sink(REJECTED)
         sink(REJECTED)
         clock.move(61)
-        wait_for("the count", lambda: len(rows(database)) == 2, 30)
+        wait_for("the count", lambda: len(rows(database)) == 2)
         sink(replace(REJECTED, at=clock.now()))
         sink(replace(REJECTED, at=clock.now()))
     assert rows(database) == [("EVIL", 1)] * 4, "at the end what is left is written, too"

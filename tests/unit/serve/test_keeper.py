@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class Host:
         """Let the keeper work, until `stop`."""
         thread = threading.Thread(target=self.keeper.run, args=(self.stop,))
         thread.start()
-        wait_for("its files to be served", lambda: listens(self.port), 30)
+        wait_for("its files to be served", lambda: listens(self.port))
         return thread
 
 
@@ -124,6 +125,33 @@ def test_a_keeper_indexes_its_own_spool_and_says_how_far_it_is(
         (line,) = hosts.lines(session)
     assert (line.indexed_to, line.state.receives, line.state.waiting) == (clock.now(), True, 0)
     assert line.state.roles_down == ()
+
+
+def test_a_running_keeper_keeps_time(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rx = make("rx")
+    monkeypatch.setattr(rx.keeper._timetable, "keep_time", rx.stop.set)
+    rx.keeper.run(rx.stop)
+    assert rx.stop.is_set()
+
+
+def test_a_host_that_cannot_read_what_waits_is_there_all_the_same(
+    make: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rx = make("rx")
+    rx.receive(radiograph(study="1.2.3"))
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "x")
+
+    with database.read() as session:
+        (before,) = hosts.lines(session)
+    monkeypatch.setattr(Spool, "finish", fails)
+    rx.clock.move(60)
+    rx.keeper.report()
+    with database.read() as session:
+        (line,) = hosts.lines(session)
+    assert (line.heard_at, line.state.waiting) == (rx.clock.now(), 1)
+    assert line.indexed_to == before.indexed_to
 
 
 def test_files_of_the_one_folder_of_before_are_the_hosts_that_has_them(

@@ -43,7 +43,7 @@ def test_who_leaves_after_the_connection_ended_lets_go_all_the_same(
     assert one.take()
     _end_the_connection_with_the_lock(postgres)
     one.close()
-    wait_for("the other's turn", other.take, 30)
+    wait_for("the other's turn", other.take)
 
 
 def test_a_leader_whose_connection_ends_stops_and_another_leads(
@@ -56,7 +56,7 @@ def test_a_leader_whose_connection_ends_stops_and_another_leads(
         assert not turn.is_set()
         _end_the_connection_with_the_lock(postgres)
         assert turn.wait(30)
-    wait_for("the other's turn", other.take, 30)
+    wait_for("the other's turn", other.take)
     assert not one.take()
 
 

@@ -6,11 +6,13 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from structlog.testing import capture_logs
 
-from dicom_node.config import InvalidConfigError, load_config
+from dicom_node.config import InvalidConfigError, NodeConfig, load_config
 from dicom_node.config.schema import DATABASE_URL
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, PipelineError
+from dicom_node.serve import reloading
 from dicom_node.serve.live import (
     Live,
     Loaded,
@@ -24,6 +26,7 @@ from dicom_node.serve.reloading import Reloader, load_for_role, notices
 from dicom_node.store import configurations
 from dicom_node.store.database import Database
 from tests.peers.ports import wait_for
+from tests.unit.inference.tiny_bundles import write_bundle
 from tests.unit.serve.small_node import config_in, write_config
 
 NO_ROUTES: dict[str, object] = {"routes": []}
@@ -142,10 +145,94 @@ def test_a_role_of_its_own_records_its_reloads(
     assert not last.taken
 
 
+def test_a_body_part_that_no_image_can_meet_is_a_mistake(tmp_path: Path) -> None:
+    routes = [
+        {
+            "name": f"route {number}",
+            "when": {"body_part": parts},
+            "run": "knee_kl_ensemble",
+            "send_to": "pacs",
+        }
+        for number, parts in enumerate(["Kniegelenk", ["hip", "knea"]])
+    ]
+    file = write_config(tmp_path, routes=routes)
+    with pytest.raises(InvalidConfigError) as caught:
+        load_text(file.read_text(), file)
+    (problem,) = caught.value.problems
+    assert problem.key == "routes[1].when.body_part[1]"
+    assert file.read_text().splitlines()[problem.line - 1].strip() == "- knea"
+    assert problem.fix == "did you mean `knee`?"
+
+
+def test_a_pipeline_that_takes_a_body_part_that_no_image_can_meet_is_a_mistake(
+    tmp_path: Path,
+) -> None:
+    folder = write_bundle(tmp_path / "own")
+    spec = folder / "configs" / "dicom.yaml"
+    told = yaml.safe_load(spec.read_text())
+    file = write_config(tmp_path, pipelines_path=["own"], **NO_ROUTES)
+    for part in ("FILL IN: knea", "knee"):
+        told["input"]["when"] = {"body_part": part}
+        spec.write_text(yaml.safe_dump(told))
+        load_text(file.read_text(), file)
+    told["input"]["when"] = {"body_part": "knea"}
+    spec.write_text(yaml.safe_dump(told))
+    with pytest.raises(PipelineError, match="knea") as caught:
+        load_text(file.read_text(), file)
+    assert caught.value.what == f"{spec}: input.when.body_part"
+
+
+def test_a_mistake_of_our_own_in_reading_is_a_refusal_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_config(tmp_path, **NO_ROUTES)
+    reloader = Reloader(file, load_text(file.read_text(), file))
+    reloader.start(file.read_text())
+    first, again = load_for_role(file, None)
+
+    def broken(*_: object, **__: object) -> NodeConfig:
+        raise KeyError("Smith^John")
+
+    file.write_text(file.read_text() + "# changed\n")
+    monkeypatch.setattr("dicom_node.serve.live.config_of_text", broken)
+    assert not reloader.reload()
+    with pytest.raises(ConfigError, match=r"KeyError at .*test_live\.py"):
+        again()
+    monkeypatch.setattr(reloading, "holders", lambda _: {"supervisor": 1})
+    database = Database(first.config.database_url)
+    with database.read() as session:
+        last = configurations.last_reload(session)
+        said = notices(file, first.config, session)
+    database.close()
+    assert last is not None
+    assert not last.taken
+    assert len(said) == 1
+    for text in (last.problems[0], said[0]):
+        assert "KeyError at" in text
+        assert "Smith" not in text
+
+
+def test_a_role_goes_on_following_after_an_error_that_nobody_foresaw(tmp_path: Path) -> None:
+    first = Loaded("first", config_in(tmp_path, **NO_ROUTES), {})
+
+    def load() -> Loaded:
+        raise KeyError("Smith^John")
+
+    live = Live(first, load, threading.Event())
+    with capture_logs() as logs:
+        live.take()
+    assert live.text == "first"
+    assert [(line["event"], line["error"]) for line in logs] == [
+        ("configuration_refused", "KeyError")
+    ]
+
+
 def test_no_running_configuration_is_invented(tmp_path: Path) -> None:
     file = tmp_path / "node.yaml"
     file.write_text("node: [")
     assert running_config(file) is None
     file.write_text("node: {data_dir: 'data', x: [")
+    assert running_config(file) is None
+    file.write_text("node: {data_dir: ~no-such-user/data, x: [")
     assert running_config(file) is None
     assert not running_file(tmp_path).exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import StoreError
-from dicom_node.serve.locks import hold, hold_numbered, holders
+from dicom_node.serve.locks import digests_run, hold, hold_numbered, holders
 
 _HOLD = """
 import sys
@@ -54,6 +54,21 @@ def test_each_of_several_gets_a_number_and_the_lowest_free_one_first(tmp_path: P
     assert (zero.name, one.name) == ("worker-0", "worker-1")
     zero.close()
     assert hold_numbered(tmp_path, "worker").name == "worker-0"
+
+
+def test_a_holder_says_by_which_configuration_it_acts(tmp_path: Path) -> None:
+    with hold_numbered(tmp_path, "receiver") as held, hold_numbered(tmp_path, "worker"):
+        assert digests_run(tmp_path) == {}
+        for digest in ("a" * 64, "b" * 64):
+            held.runs(digest)
+            assert digests_run(tmp_path) == {"receiver-0": digest}
+        assert set(holders(tmp_path).values()) == {os.getpid()}
+        held.runs("")
+        assert digests_run(tmp_path) == {}
+        held.runs("c" * 64)
+    assert digests_run(tmp_path) == {}, "who is gone acts by none"
+    with hold_numbered(tmp_path, "receiver"):
+        assert digests_run(tmp_path) == {}, "nor does its successor before it says so"
 
 
 def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -100,8 +100,19 @@ def test_our_certificates_and_their_ends(
         tmp_path,
         receive={"tls": {"certificate": str(made.server.certificate), "key": str(made.server.key)}},
         audit={"syslog": "arr", "certificate": "spoilt.pem", "key": "spoilt.pem"},
+        web={"tls": {"certificate": str(made.server.certificate), "key": str(made.server.key)}},
+        alerts={
+            "channels": {
+                "duty": {
+                    "syslog": "siem",
+                    "certificate": str(made.server.certificate),
+                    "key": str(made.server.key),
+                },
+                "team": {"webhook": "https://chat.example/x"},
+            }
+        },
     )
     ends = certificate_ends(config)
-    assert list(ends) == ["of receive.tls"]
+    assert list(ends) == ["of receive.tls", "of web.tls", "for the alert channel duty"]
     assert ends["of receive.tls"] > datetime.now(UTC) + timedelta(hours=1)
     assert "certificate_not_read" in capsys.readouterr().out

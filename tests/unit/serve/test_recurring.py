@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from apscheduler.schedulers.background import BackgroundScheduler
 from structlog.testing import capture_logs
 
 from dicom_node.errors import SpoolError
-from dicom_node.serve.recurring import Recurring
+from dicom_node.serve.recurring import Recurring, Timetable
+from tests.factories import ManualClock
 from tests.peers.ports import wait_for
 
 
@@ -29,14 +30,20 @@ class Work:
 
 
 @pytest.fixture
-def scheduler() -> Iterator[BackgroundScheduler]:
-    scheduler = BackgroundScheduler()
-    scheduler.start()
-    yield scheduler
-    scheduler.shutdown()
+def steady() -> list[float]:
+    """What the monotonic clock shows."""
+    return [0.0]
 
 
-def test_the_scheduler_calls_it_again_after_an_exception(scheduler: BackgroundScheduler) -> None:
+@pytest.fixture
+def timetable(clock: ManualClock, steady: list[float]) -> Iterator[Timetable]:
+    timetable = Timetable(2, clock, lambda: steady[0])
+    timetable.start()
+    yield timetable
+    timetable.stop()
+
+
+def test_it_is_called_again_after_an_exception(timetable: Timetable) -> None:
     recovered = threading.Event()
     work = Work(2)
 
@@ -44,9 +51,32 @@ def test_the_scheduler_calls_it_again_after_an_exception(scheduler: BackgroundSc
         work()
         recovered.set()
 
-    scheduler.add_job(Recurring("turn", turn), "interval", seconds=0.05)
+    timetable.every(0.05, turn)
     wait_for("a turn after two failures", recovered.is_set)
     assert work.turns >= 3
+
+
+def test_a_clock_that_is_put_back_lets_nothing_rest(
+    timetable: Timetable, clock: ManualClock, steady: list[float]
+) -> None:
+    turns = {"one": threading.Event(), "two": threading.Event()}
+    for name, turn in turns.items():
+        timetable.every(3600, turn.set, name)
+
+    def look(wall: float, passed: float) -> list[float]:
+        clock.move(wall)
+        steady[0] += passed
+        with capture_logs() as logs:
+            timetable.keep_time()
+        return [line["by_seconds"] for line in logs if line["event"] == "clock_put_back"]
+
+    # as it should be, slowed down by NTP, put forward
+    assert [look(0.5, 0.5), look(0.4, 0.5), look(7200, 0.5)] == [[], [], []]
+    due = [job.next_run_time for job in timetable._scheduler.get_jobs()]
+    assert all(at > datetime.now(UTC) + timedelta(minutes=50) for at in due)
+    assert look(-3599.5, 0.5) == [3600]
+    wait_for("a turn of each", lambda: all(turn.is_set() for turn in turns.values()))
+    assert look(0.5, 0.5) == [], "it is told once"
 
 
 def test_failures_in_a_row_are_logged_at_every_doubling_and_the_recovery_once() -> None:

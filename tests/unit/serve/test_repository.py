@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from dicom_node.serve.sealing import Sealer
 from dicom_node.store import audit
 from dicom_node.store.database import Database
 from dicom_node.store.watch_tables import REPOSITORY, AuditMark
+from dicom_node.web.looking import tell_patients_shown
 from tests.factories import ManualClock
 from tests.peers.certificates import Certificates, make_certificates
 from tests.peers.listening import SyslogReceiver, syslog_datagrams, syslog_stream
@@ -96,6 +98,26 @@ def test_messages_arrive_by_udp(sender: Make, happen: Callable[[int], None]) -> 
         assert sending.send_audit_messages() == 2
         wait_for("both", lambda: len(receiver.messages) == 2)
     assert studies(receiver) == ["1.2.0", "1.2.1"]
+
+
+def test_a_long_list_of_patients_shown_fits_into_datagrams(
+    sender: Make,
+    happen: Callable[[int], None],
+    database: Database,
+    clock: ManualClock,
+) -> None:
+    context: Any = SimpleNamespace(database=database, clock=clock)
+    caller: Any = SimpleNamespace(sees_patients=True, name="jane", address="10.0.0.9")
+    shown = [f"1.2.{'3' * 56}.1{number:03}" for number in range(500)]
+    with syslog_datagrams() as receiver:
+        sending = sender(port=receiver.port, transport="udp")
+        tell_patients_shown(context, caller, shown)
+        happen(1)
+        number = sending.send_audit_messages()
+        wait_for("all", lambda: len(receiver.messages) == number)
+    assert studies(receiver) == [*shown[::100], "1.2.0"]
+    with database.read() as session:
+        assert session.get_one(AuditMark, REPOSITORY).trouble is None
 
 
 def test_nothing_is_lost_while_the_repository_is_away(

@@ -202,6 +202,44 @@ def test_a_run_that_was_killed_between_the_word_and_the_deed_is_finished_by_the_
     assert (site.images(), site.reports()) == (set(), set())
 
 
+def test_a_file_that_cannot_be_removed_is_told_and_holds_up_no_other(
+    make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"images_days": 7, "reports_days": 7, "records_days": 7}
+    site = make(retention=keys)
+    for study in ("1.2.1", "1.2.2"):
+        site.finished(study)
+    unlink = Path.unlink
+
+    def refuse(file: Path, missing_ok: bool = False) -> None:
+        if "studies/1.2.1" in file.as_posix():
+            raise PermissionError(1, "Operation not permitted")
+        unlink(file, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    site.clock.move(8 * DAY)
+    with capture_logs() as logs:
+        site.retention.purge_by_age()
+        site.finished("1.2.3")
+        site.clock.move(8 * DAY)
+        site.retention.purge_by_age()
+    assert site.images() == {"1.2.1"}
+    told = [entry for entry in logs if entry["event"] == "files_not_removed"]
+    assert [(entry["study_uid"], entry["why"]) for entry in told] == [
+        ("1.2.1", "Operation not permitted")
+    ]
+    assert [event["why"] for event in events(site.database, "files_not_removed")] == [
+        "Operation not permitted"
+    ]
+    # what is known of the study stays: without it nobody would find the file again
+    assert len(events(site.database, "records_purged")) == 2
+    assert the_study(site.database, "1.2.1")
+    monkeypatch.undo()
+    site.retention.purge_by_age()
+    assert site.images() == set()
+    assert len(events(site.database, "records_purged")) == 3
+
+
 def test_what_the_dry_run_says_is_what_then_goes(make: Callable[..., Site]) -> None:
     site = make(retention={"images_days": 1, "reports_days": 2})
     for study in ("1.2.3", "1.2.4"):

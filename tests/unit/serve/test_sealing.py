@@ -91,6 +91,20 @@ def test_the_whole_chain_is_looked_at_once_a_day_and_always_while_it_is_broken(
     assert sealer.broken() == ""
 
 
+def test_the_whole_chain_is_looked_at_although_the_clock_was_put_back(
+    sealer: Sealer, database: Database, clock: ManualClock
+) -> None:
+    record(database, 3)
+    sealer.seal_audit_trail()
+    clock.move(30 * 86_400)
+    sealer.verify_audit_trail()
+    clock.move(-30 * 86_400)
+    with database.write() as session:
+        session.execute(update(AuditEvent).where(AuditEvent.id == 2).values(kind="forged"))
+    sealer.verify_audit_trail()
+    assert "is not whole" in sealer.broken()
+
+
 def test_a_person_may_accept_what_deviates_and_that_is_on_record(
     sealer: Sealer, config: NodeConfig, database: Database, clock: ManualClock
 ) -> None:

@@ -177,6 +177,30 @@ def test_a_configuration_broken_later_does_not_end_a_node_that_runs(tmp_path: Pa
     assert returned == [0]
 
 
+def test_a_reload_that_raises_ends_no_role(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    taken: list[str] = []
+
+    def take() -> bool:
+        taken.append("asked")
+        if len(taken) == 1:
+            raise KeyError("[key]")
+        return False
+
+    supervisor = Supervisor({"receiver": role(LIVES, mark)}, take=take)
+    with capture_logs() as logs, running(supervisor) as returned:
+        wait_for("the start", lambda: starts(mark) == 1)
+        for number in (1, 2):
+            supervisor.reload()
+            wait_for("the reload", lambda n=number: len(taken) == n)  # type: ignore[misc]
+        assert returned == []
+    assert returned == [0]
+    assert starts(mark) == 1
+    assert not died(logs)
+    told = [entry for entry in logs if entry["event"] == "configuration_refused"]
+    assert [entry["error"] for entry in told] == ["KeyError"]
+
+
 _PARENT = """
 import sys
 from pathlib import Path

@@ -222,6 +222,69 @@ def test_what_retention_forgets_is_no_deviation_and_stays_so_for_ever(
     assert verdict.forgotten == head.position - 2
 
 
+def test_only_the_newest_event_of_what_was_forgotten_is_needed(
+    database: Database, ten: Link
+) -> None:
+    """One that is known from the beginning keeps all seals: each event tells of all positions."""
+    known_study(database, "1.2.0")
+    for _ in range(4):
+        record(database, 3)
+        seal(database)
+        with database.write() as session:
+            chain.forget(session, CLOCK.now() + timedelta(hours=1), CLOCK.now() + timedelta(days=9))
+    with database.write() as session:
+        kept = select(AuditEvent).where(AuditEvent.kind == chain.FORGOTTEN)
+        *older, newest = session.scalars(kept.order_by(AuditEvent.id))
+        assert len(older) == 3
+        ranges = [[2, 10], [12, 13], [16, 17], [20, 21], [24, 25]]
+        assert (newest.data["positions"], newest.data["anchor"]) == (ranges, None)
+        for event in older:
+            event.data = {}
+    record(database, 3)
+    seal(database)
+    with database.write() as session:
+        assert chain.forget(session, CLOCK.now() + timedelta(hours=1), CLOCK.now()) == 2
+    head = seal(database)
+    places = {}
+    with database.read() as session:
+        for row in session.scalars(select(AuditSeal)):
+            places[row.event_id] = row.position
+    assert named(verify(database, head)) == [
+        (Deviation.CHANGED, places[event.id]) for event in older
+    ]
+
+
+def test_a_beginning_without_its_seal_stays_the_one_that_is_told(
+    database: Database, ten: Link
+) -> None:
+    forget(database, up_to=3)
+    seal(database)
+    with database.write() as session:
+        session.execute(delete(AuditSeal).where(AuditSeal.position.in_((3, 5))))
+        session.execute(delete(AuditEvent).where(AuditEvent.id == 5))
+    for up_to in (4, 6):
+        forget(database, up_to=up_to)
+        seal(database)
+    with database.read() as session:
+        newest = session.scalars(
+            select(AuditEvent.data).where(AuditEvent.kind == chain.FORGOTTEN)
+        ).all()[-1]
+    assert (newest["anchor"]["position"], newest["positions"]) == (4, [[6, 6]])
+
+
+@pytest.mark.parametrize(
+    ("ranges", "whole"),
+    [
+        ([], []),
+        ([[4, 6], [1, 2]], [(1, 2), (4, 6)]),
+        ([[1, 2], [3, 3]], [(1, 3)]),
+        ([[1, 9], [2, 3], [9, 10]], [(1, 10)]),
+    ],
+)
+def test_ranges_are_merged(ranges: list[list[int]], whole: list[tuple[int, int]]) -> None:
+    assert chain.merged(ranges) == whole
+
+
 def test_all_may_be_forgotten(database: Database, ten: Link) -> None:
     assert forget(database) == 10
     head = seal(database)

@@ -123,3 +123,51 @@ def test_an_image_whose_file_was_purged_is_there_again_when_it_is_sent_again(sto
     assert store.arrive("1") is index.Indexed.DUPLICATE
     with store.database.read() as session:
         assert session.scalars(select(Instance)).one().purged_at is None
+
+
+def purge(store: Store) -> None:
+    with store.database.write() as session:
+        for row in session.scalars(select(Instance)):
+            row.purged_at = store.clock.now()
+
+
+def test_other_content_takes_the_place_of_what_was_purged(store: Store) -> None:
+    store.arrive("1", **JANE)
+    store.arrive("2", **JANE)
+    store.route("1", "2")
+    purge(store)
+    store.arrive("3", **JANE)
+    with store.database.write() as session:
+        study = held.find(session, "1.2.3")
+        held.hold(session, study, HoldReason.IMAGES_PURGED, "2 were purged", store.clock.now())
+    assert store.arrive("1", sha256="b", BodyPartExamined="HIP", **JANE) is index.Indexed.RESTORED
+    assert store.study().held_reason == HoldReason.IMAGES_PURGED
+    assert store.arrive("1", sha256="b") is index.Indexed.DUPLICATE
+    # the first content is known no more: whatever differs now is another one
+    assert store.arrive("1", sha256="1") is index.Indexed.CONFLICT
+    assert store.arrive("2", sha256="c", **JANE) is index.Indexed.RESTORED
+    assert store.study().held_at is None
+    with store.database.read() as session:
+        first = session.scalars(select(Instance).order_by(Instance.id)).first()
+        assert first is not None
+        assert (first.sha256, first.purged_at) == ("b", None)
+        assert first.attributes["BodyPartExamined"] == "HIP"
+    told = store.events("instance_replaced")
+    assert [(event["purged"], event["taken"]) for event in told] == [("1", "b"), ("2", "c")]
+
+
+def test_other_content_of_another_patient_takes_the_place_and_holds_the_study(store: Store) -> None:
+    store.arrive("1", **JANE)
+    store.route("1")
+    purge(store)
+    assert store.arrive("1", sha256="other", **RICHARD) is index.Indexed.RESTORED
+    assert store.study().held_reason == HoldReason.CHANGED_PATIENT
+
+
+def test_a_purged_image_that_comes_in_another_study_is_a_conflict(store: Store) -> None:
+    store.arrive("1", **JANE)
+    purge(store)
+    assert store.arrive("1", study="1.2.4", sha256="other") is index.Indexed.CONFLICT
+    assert store.events("instance_replaced") == []
+    with store.database.read() as session:
+        assert session.scalars(select(Instance)).one().purged_at is not None

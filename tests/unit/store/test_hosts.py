@@ -114,6 +114,8 @@ def test_a_copy_on_another_host_does_not_reopen_a_study(store: Store) -> None:
 
 
 def test_each_host_gives_up_what_it_holds_and_nothing_else(store: Store) -> None:
+    register(store, "rx-1")
+    register(store, "rx-2")
     arrive(store, "1", "rx-1")
     arrive(store, "2", "rx-2")
     _finish(store)
@@ -134,7 +136,26 @@ def test_each_host_gives_up_what_it_holds_and_nothing_else(store: Store) -> None
     assert held(store) == {"1": None, "2": "rx-2"}
 
 
+def test_what_a_host_held_that_was_forgotten_is_given_up_by_the_others(store: Store) -> None:
+    register(store, "rx-1")
+    register(store, "gone")
+    arrive(store, "1", "gone")
+    _finish(store)
+    now, rules = store.clock.now(), Rules()
+    with store.database.write() as session:
+        assert retention.finished(session, Kept.IMAGES, rules, host="rx-1") == []
+        hosts.forget(session, "gone", now)
+        # nobody else would, and its rows, with the patient's name, would stay for ever
+        assert len(retention.finished(session, Kept.IMAGES, rules, host="rx-1")) == 1
+        assert retention.give_up(session, Kept.IMAGES, 1, rules, now, "rx-1")
+        retention.removed(session, Kept.IMAGES, ["1.2.3"], "rx-1")
+        assert len(retention.finished(session, Kept.RECORDS, rules, host="rx-1")) == 1
+    assert held(store) == {"1": None}
+
+
 def test_rows_stay_until_every_host_has_removed_its_files(store: Store) -> None:
+    register(store, "rx-1")
+    register(store, "rx-2")
     arrive(store, "1", "rx-1")
     _finish(store)
     now, rules = store.clock.now(), Rules()

@@ -6,7 +6,7 @@ import pytest
 
 from dicom_node.errors import TransitionError
 from dicom_node.model.states import JobState
-from dicom_node.store import jobs
+from dicom_node.store import held, jobs, outbox, retention
 from dicom_node.store.jobs import JobResult, NewReport
 from dicom_node.store.tables import Job
 from tests.unit.store.lifecycles import Store
@@ -115,3 +115,24 @@ def test_an_older_version_that_is_wanted_again_takes_its_place_back(store: Store
     store.route("1", version="1")
     assert store.deliveries() == ["pending", "superseded"]
     assert (store.job(1).superseded_by, store.job(2).superseded_by) == (None, 1)
+
+
+def test_what_a_peer_has_in_part_is_given_up_with_a_discarded_study(store: Store) -> None:
+    store.arrive("1")
+    store.route("1")
+    job = store.claim()
+    assert job is not None
+    made = [NewReport(kind, "1.2", f"2.25.{kind}", "s", "h") for kind in ("1", "2", "3")]
+    now = store.clock.now()
+    with store.database.write() as session:
+        assert jobs.finish(session, job.id, "worker-0", JobResult(JobState.DONE, made, []), now)
+    store.sent(1)
+    with store.database.write() as session:
+        outbox.mark_failed(session, 2, "the peer refuses it", now)
+        assert retention.finished(session, retention.Kept.IMAGES, retention.Rules()) == []
+        study = held.find(session, "1.2.3")
+        assert held.discard(session, study, now, "jane", "a test") == 2
+    assert store.deliveries() == ["sent", "superseded", "superseded"]
+    with store.database.read() as session:
+        # or its images would stay for ever
+        assert retention.finished(session, retention.Kept.IMAGES, retention.Rules())

@@ -98,6 +98,36 @@ def test_what_is_not_what_was_sealed_is_not_cut(spool: Spool) -> None:
     assert file.stat().st_size == ROOM
 
 
+@pytest.mark.parametrize("when", ["before", "after", "removed"])
+def test_an_image_whose_folder_was_given_up_while_the_disk_was_waited_for_is_refused(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Before the write nothing is left of it; after it, it is whole: it was not acknowledged."""
+    image = begin(spool)
+    image.write(b"data set")
+    write = os.pwrite
+    assert image._reserved is not None
+    path = image._reserved.path
+
+    def hangs(fd: int, data: bytes, offset: int) -> int:
+        monkeypatch.undo()
+        if when == "before":
+            spool.close()
+        written = write(fd, data, offset)
+        if when == "after":
+            spool.close()
+        elif when == "removed":
+            os.unlink(path)
+        return written
+
+    monkeypatch.setattr(os, "pwrite", hangs)
+    with pytest.raises(SpoolError, match="No such file"):
+        image.keep()
+    image.move()
+    whole = [whole_size(file) is not None for file in spool.waiting()]
+    assert whole == ([True] if when == "after" else [])
+
+
 def test_a_file_that_cannot_be_cut_stays_in_the_inbox(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import FileDataset
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
@@ -18,43 +15,14 @@ from dicom_node.model.own_output import OWN_MODEL_NAME
 from dicom_node.model.states import StudyState
 from dicom_node.store import index
 from dicom_node.store.database import Database
-from dicom_node.store.reserve import ROOM
-from dicom_node.store.seal import PREAMBLE, dataset_sha256, dataset_start, is_whole
+from dicom_node.store.seal import dataset_sha256
 from dicom_node.store.spool import Spool
 from dicom_node.store.tables import AuditEvent, Instance, Study
 from dicom_node.studies import indexing
 from dicom_node.studies.indexing import Indexer
 from tests.factories import ManualClock, radiograph
 from tests.unit.serve.small_node import events, put_into_inbox
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def indexer(database: Database, spool: Spool, clock: ManualClock) -> Indexer:
-    return Indexer(database, spool, clock)
-
-
-def place_of(image: FileDataset) -> str:
-    uids = (image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)
-    return f"studies/{'/'.join(map(str, uids))}.dcm"
-
-
-def instances(database: Database) -> list[Instance]:
-    with database.read() as session:
-        return list(session.scalars(select(Instance).order_by(Instance.id)))
-
-
-def stored(spool: Spool, folder: str = "studies") -> list[Path]:
-    return sorted(path for path in (spool.root / folder).rglob("*") if path.is_file())
+from tests.unit.studies.indexed import instances, place_of, stored
 
 
 def test_a_file_gets_its_row_and_its_place(
@@ -197,6 +165,30 @@ def test_other_content_under_the_same_uid_goes_aside_and_the_first_stays(
     (told,) = events(database, "instance_conflict")
     assert told["sop_instance_uid"] == image.SOPInstanceUID
     assert told["set_aside"] == dataset_sha256(aside)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_other_content_is_placed_where_the_first_was_purged(
+    indexer: Indexer, database: Database, spool: Spool, clock: ManualClock, removed: bool
+) -> None:
+    image = radiograph(study="1.2.3")
+    put_into_inbox(spool, image)
+    indexer.index_waiting()
+    with database.write() as session:
+        session.scalars(select(Instance)).one().purged_at = clock.now()
+    if removed:
+        (spool.root / place_of(image)).unlink()
+    image.ViewPosition = "LL"
+    for _ in range(2):
+        put_into_inbox(spool, image)
+    indexer.index_waiting()
+    (row,) = instances(database)
+    assert dcmread(spool.root / row.path).ViewPosition == "LL"
+    assert dataset_sha256(spool.root / row.path) == row.sha256
+    assert (row.purged_at, row.attributes["ViewPosition"]) == (None, "LL")
+    # what retention had not removed yet loses nothing
+    assert len(stored(spool, "aside")) == (0 if removed else 1)
+    assert events(database, "instance_conflict") == []
 
 
 def test_one_instance_in_two_studies_is_a_conflict(
@@ -345,54 +337,3 @@ def test_a_stream_without_end_is_indexed_as_it_comes(
         indexed.append(indexer.index_when_quiet())
         now += 1
     assert indexed == [0, 0, 0, 4, 0, 0, 0, 4]
-
-
-def of_the_reserve(spool: Spool) -> bytes:
-    """Let an image come as it does into a file of the reserve; returns its bytes."""
-    spool.keep_reserve(ROOM)
-    whole = put_into_inbox(spool, radiograph())
-    encoded = whole.read_bytes()
-    whole.unlink()
-    start = dataset_start(encoded[:144])
-    incoming = spool.incoming(encoded[:start])
-    incoming.write(encoded[start:])
-    incoming.keep()
-    incoming.move()
-    return encoded
-
-
-def test_an_image_of_the_reserve_is_cut_and_keeps_the_time_when_it_came(
-    database: Database, spool: Spool, clock: ManualClock
-) -> None:
-    encoded = of_the_reserve(spool)
-    (file,) = spool.waiting()
-    assert file.stat().st_size == ROOM > len(encoded)
-    os.utime(file, (1_000_000_000, 1_000_000_000))
-    Indexer(database, spool, clock).index_waiting()
-    (row,) = instances(database)
-    placed = spool.root / row.path
-    assert is_whole(placed)
-    assert placed.read_bytes()[PREAMBLE:] == encoded[PREAMBLE:]
-    assert row.received_at == datetime.fromtimestamp(1_000_000_000, UTC)
-    spool.close()
-
-
-def test_what_the_disk_does_not_cut_waits_and_the_others_are_indexed(
-    database: Database, spool: Spool, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    of_the_reserve(spool)
-    put_into_inbox(spool, radiograph())
-
-    def refuses(*_: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with monkeypatch.context() as broken, capture_logs() as logs:
-        broken.setattr(os, "truncate", refuses)
-        Indexer(database, spool, clock).index_waiting()
-    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["image_not_cut"]
-    assert len(instances(database)) == len(spool.waiting()) == 1
-    assert stored(spool, "aside") == []
-    Indexer(database, spool, clock).index_waiting()
-    assert len(instances(database)) == 2
-    assert spool.waiting() == []
-    spool.close()

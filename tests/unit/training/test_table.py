@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import DataFolderError
-from dicom_node.training.table import Row, read_table
+from dicom_node.training.table import Row, effective_split, read_table
 
 GRADES = {str(grade): grade for grade in range(5)}
 
@@ -36,6 +36,13 @@ def test_without_a_column_split_every_row_is_read(tmp_path: Path, splits: tuple[
     assert [row.label for row in read(folder, *splits)] == [0, 1]
 
 
+def test_the_split_that_rows_are_of_is_all_without_the_column(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "file,kl\n0.png,0\n")
+    assert effective_split(read(folder, "test"), "test") == "all"
+    folder = folder_of(tmp_path, "file, kl, split\n0.png,0,test\n")
+    assert effective_split(read(folder, "test"), "test") == "test"
+
+
 def test_all_takes_every_row_of_every_split(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "\ufefffile,kl,split\n0.png,0,train\n1.png,1,test\n")
     assert len(read(folder, "all")) == 2
@@ -53,6 +60,7 @@ def test_all_takes_every_row_of_every_split(tmp_path: Path) -> None:
         ("file,kl\n0.png,1\nx.png,1\n", "1 of 2 images are not in the folder: line 3: x.png$"),
         ("file,kl\n" + "x.png,1\n" * 7, "7 of 7 .*line 6: x.png and 2 more"),
         ("sop_instance_uid,kl\n1.2.3,1\n", "not in the folder: line 2: 1.2.3"),
+        ("file,kl,side\n0.png,1,lateral\n1.png,1,R\n2.png,1,1\n", "2 .* 2: lateral, line 4: 1"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, table: str, why: str) -> None:

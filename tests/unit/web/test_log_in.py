@@ -72,6 +72,25 @@ def test_a_wrong_password_and_an_unknown_name_look_alike(
     assert _kinds(web)[-1] == "login_failed"
 
 
+@pytest.mark.parametrize("name", ["anna", "by-provider", "nobody"])
+def test_every_name_costs_one_verification(
+    web: WebSite, anna: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web.database.write() as session:
+        accounts.add(session, "by-provider", Role.VIEWER, None, web.clock.now(), by="test")
+    verify = accounts._hasher.verify
+    verified: list[str] = []
+
+    class Counting:
+        def verify(self, kept: str, password: str) -> bool:
+            verified.append(kept)
+            return verify(kept, password)
+
+    monkeypatch.setattr(accounts, "_hasher", Counting())
+    assert web.browser().post("/login", data={"name": name, "password": "x"}).status_code == 401
+    assert len(verified) == 1
+
+
 def test_a_name_that_is_not_known_is_not_written_down(web: WebSite) -> None:
     web.browser().post("/login", data={"name": "my-secret-password", "password": "x"})
     with web.database.read() as session:

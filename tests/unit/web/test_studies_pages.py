@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import select
 
 from dicom_node.model.access import Role
-from dicom_node.store.tables import AuditEvent
+from dicom_node.store import held
+from dicom_node.store.tables import AuditEvent, Job
+from tests.factories import report_row
+from tests.unit.results import samples
 from tests.unit.web.conftest import WebSite
 from tests.unit.web.studies import came, settled
 
@@ -33,15 +38,85 @@ def test_every_word_must_fit(web: WebSite) -> None:
 
 
 def test_a_viewer_sees_no_patient_and_finds_none_by_name(web: WebSite) -> None:
-    uid = came(web, 1, PatientName="Doe^Jane", PatientID="SECRET-1", AccessionNumber="ACC-1")
+    # a long name: three letters alike come up in a page's random token once in some thousand times
+    uid = came(web, 1, PatientName="Featherstone^A", PatientID="SECRET-1", AccessionNumber="ACC-1")
     browser = web.logged_in(Role.VIEWER)
     for path in ("/studies", f"/studies/{uid}"):
         text = browser.get(path).text
-        assert "Doe" not in text
+        assert "Featherstone" not in text
         assert "SECRET-1" not in text
-    assert "No study fits" in _search(web, Role.VIEWER, text="doe")
+    assert "No study fits" in _search(web, Role.VIEWER, text="featherstone")
     assert "No study fits" in _search(web, Role.VIEWER, text="SECRET-1")
     assert "ACC-1" in _search(web, Role.VIEWER, text="acc-1")
+
+
+def _picture(web: WebSite, said: str | None) -> tuple[str, str]:
+    """A study with a secondary capture that says this of burned-in words; its UID and address."""
+    uid = settled(web)
+    sc = samples.knee_header(SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    sc.Rows = sc.Columns = 4
+    sc.BitsAllocated, sc.BitsStored, sc.HighBit = 8, 8, 7
+    sc.PixelRepresentation = sc.PlanarConfiguration = 0
+    sc.PixelData = bytes(4 * 4 * 3)
+    if said is not None:
+        sc.BurnedInAnnotation = said
+    folder = web.context.config.reports_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    sc.save_as(folder / "sc.dcm", enforce_file_format=True)
+    now = web.clock.now()
+    with web.database.write() as session:
+        job = Job(
+            study_id=held.find(session, uid).id,
+            pipeline="p",
+            version="1",
+            input_key="k",
+            state="done",
+            inputs=[],
+            peers=[],
+            reason="",
+            queued_at=now,
+        )
+        session.add(job)
+        session.flush()
+        number = report_row(session, job.id, now, kind="SC", path="sc.dcm").id
+    return uid, f"/studies/{uid}/objects/{number}/picture"
+
+
+@pytest.mark.parametrize(
+    ("role", "said", "shown"),
+    [
+        (Role.VIEWER, "YES", False),
+        (Role.VIEWER, None, False),
+        (Role.VIEWER, "NO", True),
+        (Role.OPERATOR, "YES", True),
+    ],
+)
+def test_a_picture_that_may_name_the_patient_is_for_those_who_see_patients(
+    web: WebSite, role: Role, said: str | None, shown: bool
+) -> None:
+    uid, address = _picture(web, said)
+    browser = web.logged_in(role)
+    page = browser.get(f"/studies/{uid}").text
+    assert (f'src="{address}.png"' in page) is shown
+    assert (f'href="{address}.png"' in page) is shown
+    assert ("The picture is not shown" in page) is not shown
+    for answer in (
+        browser.get(f"{address}.png"),
+        web.script(role).get(f"/api/v1{address}"),
+    ):
+        assert answer.status_code == (200 if shown else 403)
+        assert answer.content.startswith(b"\x89PNG") is shown
+        assert shown or "Burned In Annotation" in answer.text
+
+
+def test_where_viewers_see_patients_they_see_every_picture(
+    make_site: Callable[..., WebSite],
+) -> None:
+    web = make_site(web={"patients_for": "viewer"})
+    uid, address = _picture(web, "YES")
+    browser = web.logged_in(Role.VIEWER)
+    assert f'src="{address}.png"' in browser.get(f"/studies/{uid}").text
+    assert browser.get(f"{address}.png").status_code == 200
 
 
 def test_each_look_at_a_patient_is_written_down(web: WebSite) -> None:
@@ -59,6 +134,14 @@ def test_each_look_at_a_patient_is_written_down(web: WebSite) -> None:
         (None, "the-operator", [second, first]),
         (first, "the-operator", None),
     ]
+
+
+def test_a_script_s_look_at_a_picture_is_written_down(web: WebSite) -> None:
+    uid, address = _picture(web, "YES")
+    assert web.script(Role.OPERATOR).get(f"/api/v1{address}").status_code == 200
+    with web.database.read() as session:
+        (seen,) = session.scalars(select(AuditEvent).where(AuditEvent.kind == "patients_shown"))
+        assert seen.study_uid == uid
 
 
 def test_what_was_searched_for_is_not_in_the_address(web: WebSite) -> None:
