@@ -89,13 +89,14 @@ MAPPED: Final[Mapping[str, Told]] = {
     "images_purged": Told(STUDY_DELETED, "D", Shape.OURSELVES),
     "records_purged": Told(STUDY_DELETED, "D", Shape.OURSELVES),
     "reports_purged": Told(INSTANCES_ACCESSED, "D", Shape.OURSELVES),
+    "files_not_removed": Told(STUDY_DELETED, "D", Shape.OURSELVES, "8"),
     "association_rejected": Told(SECURITY_ALERT, "E", Shape.CALLER, "4", type=NODE_AUTHENTICATION),
     "connection_refused": Told(SECURITY_ALERT, "E", Shape.CALLER, "4", type=NODE_AUTHENTICATION),
     "commitment_report_refused": Told(
         SECURITY_ALERT, "E", Shape.CALLER, "4", type=NODE_AUTHENTICATION
     ),
     **dict.fromkeys(
-        ("configuration_applied", "configuration_reloaded"),
+        ("configuration_applied", "configuration_reloaded", "host_forgotten"),
         Told(SECURITY_ALERT, "E", Shape.PERSON, type=NETWORK_CONFIGURATION),
     ),
     **dict.fromkeys(

@@ -88,7 +88,7 @@ def verify(config: ConfigFile = DEFAULT_CONFIG, as_json: AsJson = False) -> None
 
     loaded = config_now(config)
     with database_of(loaded) as database:
-        verdict = sealing.verify(loaded, database)
+        verdict = sealing.verify(loaded, database, SystemClock().now())
     if as_json:
         print_json(verdict)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from sqlalchemy.orm import Session
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
@@ -57,11 +58,27 @@ def note_head(config: NodeConfig, link: Link) -> None:
     write_durably(head_file(config), text.encode("ascii"))
 
 
-def verify(config: NodeConfig, database: Database) -> Verdict:
-    """Compute the whole chain again, up to the head that was noted."""
+def _standing_note(config: NodeConfig, session: Session, now: datetime) -> Link | None:
+    """Return the head as it was noted, unless retention may have taken it since.
+
+    A host that takes the work over after having stood by for long has an old note.
+
+    Raises:
+        StoreError: As `noted_head`.
+    """
     noted = noted_head(config)
+    days = config.retention.records_days
+    if noted is None or days is None:
+        return noted
+    # a younger note stands: who makes the chain anew can tell a beginning, and not change the file
+    old = now.timestamp() - head_file(config).stat().st_mtime > days * 86_400
+    return None if old and noted.position < chain.beginning(session) else noted
+
+
+def verify(config: NodeConfig, database: Database, now: datetime) -> Verdict:
+    """Compute the whole chain again, up to the head that was noted."""
     with database.read() as session:
-        return chain_check.verify(session, noted)
+        return chain_check.verify(session, _standing_note(config, session, now))
 
 
 def accept(config: NodeConfig, database: Database, now: datetime, by: str, why: str) -> int:
@@ -70,11 +87,11 @@ def accept(config: NodeConfig, database: Database, now: datetime, by: str, why: 
     Returns:
         How many deviations were accepted.
     """
-    try:
-        noted = noted_head(config)
-    except StoreError:
-        noted = None  # what it says is lost, and a new note takes its place
     with database.read() as session:
+        try:
+            noted = _standing_note(config, session, now)
+        except StoreError:
+            noted = None  # what it says is lost, and a new note takes its place
         verdict = chain_check.verify(session, noted)
         head = chain.head(session)
     with database.write() as session:
@@ -140,7 +157,7 @@ class Sealer:
         if lately and not self._broken:
             return
         self._verified = now
-        verdict = verify(self._config, self._database)
+        verdict = verify(self._config, self._database, now)
         if verdict.whole:
             self._broken = ""
             return
@@ -150,12 +167,12 @@ class Sealer:
         )
 
     def _note(self) -> None:
-        try:
-            noted = noted_head(self._config)
-        except StoreError as error:
-            self._say_broken(f"{error.what}: {error.why}.")
-            return
         with self._database.read() as session:
+            try:
+                noted = _standing_note(self._config, session, self._clock.now())
+            except StoreError as error:
+                self._say_broken(f"{error.what}: {error.why}.")
+                return
             head = chain.head(session)
             before = chain.link_at(session, noted.position) if noted and noted.position else noted
         if noted is not None and before != noted:

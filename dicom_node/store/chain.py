@@ -72,6 +72,11 @@ def head(session: Session) -> Link:
     return Link(row.position, row.digest) if row else Link(0, GENESIS)
 
 
+def beginning(session: Session) -> int:
+    """Return the position of the first link that is there; 0: there is none."""
+    return session.scalar(select(func.min(AuditSeal.position))) or 0
+
+
 def link_at(session: Session, position: int) -> Link | None:
     """Return the link at a position, if there is one."""
     digest = session.scalar(select(AuditSeal.digest).where(AuditSeal.position == position))

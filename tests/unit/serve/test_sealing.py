@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_what_is_new_is_sealed_and_the_head_is_noted(
     assert head.position == 1203
     assert noted_head(config) == head
     assert sealer.seal_audit_trail() == 0
-    assert sealing.verify(config, database).whole
+    assert sealing.verify(config, database, ManualClock().now()).whole
     assert sealer.broken() == ""
 
 
@@ -113,10 +114,10 @@ def test_a_person_may_accept_what_deviates_and_that_is_on_record(
     cut_off(database, 6)
     with database.write() as session:
         session.execute(update(AuditEvent).where(AuditEvent.id == 2).values(kind="other"))
-    assert sealing.verify(config, database).deviations == 2
+    assert sealing.verify(config, database, ManualClock().now()).deviations == 2
     assert sealing.accept(config, database, clock.now(), "jane", "backup of Sunday") == 2
     sealer.seal_audit_trail()
-    verdict = sealing.verify(config, database)
+    verdict = sealing.verify(config, database, ManualClock().now())
     assert (verdict.whole, verdict.accepted) == (True, 1), "a cut tail is not there any more"
     with database.read() as session:
         (event,) = audit.latest(session, 1, kind="audit_deviations_accepted")
@@ -135,3 +136,59 @@ def test_a_note_that_somebody_spoilt_is_told(
     assert "cannot be read" in sealer.broken()
     sealing.accept(config, database, clock.now(), "jane", "a mishap")
     assert isinstance(noted_head(config), Link)
+
+
+@pytest.fixture
+def forgotten(
+    tmp_path: Path, database: Database, clock: ManualClock
+) -> tuple[NodeConfig, Sealer, Link]:
+    """A node whose retention has taken the first ten events; what another has noted of them."""
+    keep = {"images_days": 1, "reports_days": 1, "records_days": 30}
+    config = config_in(tmp_path, retention=keep)
+    sealer = Sealer(config, database, clock)
+    record(database, 10)
+    sealer.seal_audit_trail()
+    noted = noted_head(config)
+    assert noted is not None
+    clock.move(100 * 86_400)
+    with database.write() as session:
+        audit.record(session, clock.now(), "study_settled")
+    sealer.seal_audit_trail()
+    with database.write() as session:
+        assert chain.forget(session, clock.now(), clock.now()) == 10
+    sealer.seal_audit_trail()
+    assert sealing.verify(config, database, clock.now()).whole
+    return config, sealer, noted
+
+
+def noted_days_ago(config: NodeConfig, link: Link, clock: ManualClock, days: float) -> None:
+    sealing.note_head(config, link)
+    at = clock.now().timestamp() - days * 86_400
+    os.utime(head_file(config), (at, at))
+
+
+def test_the_old_note_of_a_host_that_stood_by_is_no_evidence_against_retention(
+    forgotten: tuple[NodeConfig, Sealer, Link], database: Database, clock: ManualClock
+) -> None:
+    config, _, noted = forgotten
+    with database.read() as session:
+        assert chain.link_at(session, noted.position - 1) is None
+    noted_days_ago(config, Link(noted.position - 1, "f" * 64), clock, days=31)
+    assert sealing.verify(config, database, clock.now()).whole
+    other = Sealer(config, database, clock)
+    other.seal_audit_trail()
+    assert other.broken() == ""
+    with database.read() as session:
+        assert noted_head(config) == chain.head(session)
+
+
+def test_a_young_note_stays_evidence_although_the_chain_begins_behind_it(
+    forgotten: tuple[NodeConfig, Sealer, Link], database: Database, clock: ManualClock
+) -> None:
+    config, _, noted = forgotten
+    noted_days_ago(config, Link(noted.position - 1, "f" * 64), clock, days=29)
+    (broken,) = sealing.verify(config, database, clock.now()).broken
+    assert broken.deviation == "another chain"
+    other = Sealer(config, database, clock)
+    other.seal_audit_trail()
+    assert "another than was noted at 9" in other.broken()
