@@ -41,23 +41,26 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @contextlib.contextmanager
-def on_both_ports(folder: Path, certificates: Certificates, first_bytes: float) -> Iterator[Forked]:
+def on_both_ports(
+    folder: Path, certificates: Certificates, *, request: float, silence: float
+) -> Iterator[Forked]:
     """A receiver on a plain and a TLS port.
 
     Args:
-        first_bytes: Seconds that a connection may stay silent before its association.
+        request: Seconds that it waits for a connection's A-ASSOCIATE request.
+        silence: Seconds that an association may be silent.
     """
     server = certificates.server
     tls = {
         "certificate": str(server.certificate),
         "key": str(server.key),
-        "handshake_timeout": first_bytes,
+        "handshake_timeout": request,
     }
     with one_receiver(
         folder,
         tls=tls,
-        acse_timeout=first_bytes,
-        network_timeout=2,
+        acse_timeout=request,
+        network_timeout=silence,
         max_connections=2 * IDLE + 50,
     ) as running:
         yield running
@@ -66,14 +69,14 @@ def on_both_ports(folder: Path, certificates: Certificates, first_bytes: float) 
 @pytest.fixture
 def receiver(tmp_path: Path, certificates: Certificates) -> Iterator[Forked]:
     """A receiver that gives silent connections up soon."""
-    with on_both_ports(tmp_path, certificates, first_bytes=8) as running:
+    with on_both_ports(tmp_path, certificates, request=8, silence=5) as running:
         yield running
 
 
 @pytest.fixture
 def patient_receiver(tmp_path: Path, certificates: Certificates) -> Iterator[Forked]:
-    """A receiver that still has the first idle connection when a busy machine makes the last."""
-    with on_both_ports(tmp_path, certificates, first_bytes=300) as running:
+    """A receiver that still has the first of many connections when a busy machine makes the last."""
+    with on_both_ports(tmp_path, certificates, request=300, silence=300) as running:
         yield running
 
 
@@ -86,7 +89,7 @@ def trusting(certificates: Certificates) -> ssl.SSLContext:
 def seconds_for_echo(port: int, context: ssl.SSLContext | None) -> float:
     """How long a C-ECHO takes from the connection to its answer."""
     begin = time.monotonic()
-    with connected(port, timeout=30) as plain:
+    with connected(port) as plain:
         secure = context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain
         with secure:
             assert echo(secure) == 0
@@ -104,7 +107,7 @@ def test_500_idle_connections_on_each_port_hold_nobody_up_and_leave_nothing(
     with contextlib.ExitStack() as open_connections:
         for port in (receiver.port, receiver.tls_port):
             for _ in range(IDLE):
-                open_connections.enter_context(connected(port, timeout=60))
+                open_connections.enter_context(connected(port))
         wait_for("all to be accepted", lambda: receiver.threads() >= threads + 2 * IDLE - 10)
         for port, how in ((receiver.port, None), (receiver.tls_port, context)):
             # the issue's own figure; one of ten, as this machine may be busy with others
@@ -115,7 +118,7 @@ def test_500_idle_connections_on_each_port_hold_nobody_up_and_leave_nothing(
 
 
 def test_a_tls_handshake_that_stalls_is_broken_off(receiver: Forked) -> None:
-    with connected(receiver.tls_port, timeout=60) as connection:
+    with connected(receiver.tls_port) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
         assert connection.recv(1) == b""
 
@@ -129,7 +132,7 @@ def test_senders_that_fall_silent_within_an_image_are_given_up(
     wait_for("the association's end", lambda: receiver.threads() <= 3)
     threads, descriptors = receiver.threads(), receiver.descriptors()
     with contextlib.ExitStack() as half_open:
-        peers = [half_open.enter_context(associated(receiver.port, 30)) for _ in range(20)]
+        peers = [half_open.enter_context(associated(receiver.port)) for _ in range(20)]
         for number, peer in enumerate(peers):
             whole = image(f"1.2.4.{number + 1}", bytes(50_000))
             peer.sendall(whole[: len(whole) * (number + 1) // 21])
@@ -159,15 +162,15 @@ def test_a_sender_that_takes_no_answers_is_given_up(receiver: Forked) -> None:
         wait_for("the association's end", lambda: receiver.threads() <= 3)
 
 
-def test_slow_senders_do_not_starve_an_echo(receiver: Forked) -> None:
+def test_slow_senders_do_not_starve_an_echo(patient_receiver: Forked) -> None:
     """Fifty senders that send an image byte by byte, as a slow-loris does."""
     with contextlib.ExitStack() as slow:
-        peers = [slow.enter_context(associated(receiver.port, 30)) for _ in range(50)]
+        peers = [slow.enter_context(associated(patient_receiver.port)) for _ in range(50)]
         body = image("1.2.3.1", bytes(1000))
         for at in range(10):
             for peer in peers:
                 peer.sendall(body[at : at + 1])
-        with connected(receiver.port, timeout=10) as connection:
+        with connected(patient_receiver.port) as connection:
             assert echo(connection) == 0
 
 

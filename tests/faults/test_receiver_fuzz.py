@@ -135,7 +135,7 @@ class Victim:
     def hear(self, data: bytes) -> None:
         """Say something to it and listen until it has closed; it has 20 s for that."""
         with (
-            connected(self.receiver.port, timeout=20) as connection,
+            connected(self.receiver.port) as connection,
             contextlib.suppress(ConnectionError),
         ):
             connection.sendall(data)

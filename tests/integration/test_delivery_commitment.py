@@ -18,7 +18,8 @@ from dicom_node.demo.ports import free_port
 from dicom_node.model.commitment import WELL_KNOWN_INSTANCE
 from dicom_node.model.states import DeliveryState
 from dicom_node.store.tables import Delivery
-from tests.peers.committing import US, MakeSite, Site, sites
+from tests.peers.calling import US
+from tests.peers.committing import MakeSite, Site, sites
 from tests.peers.ports import wait_for
 
 

@@ -13,7 +13,8 @@ from dicom_node.delivery import (
 )
 from dicom_node.demo.orthanc import Orthanc
 from dicom_node.demo.ports import free_port
-from tests.peers.committing import US, MakeSite, Site, sites
+from tests.peers.calling import US
+from tests.peers.committing import MakeSite, Site, sites
 from tests.peers.dcmtk import running
 
 

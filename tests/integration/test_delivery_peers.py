@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 from pynetdicom.association import Association
 
-from dicom_node.delivery import CStore, Outgoing, ScuSettings, Verdict, echo, store
+from dicom_node.delivery import CStore, Outgoing, Verdict, echo, store
 from dicom_node.delivery.folder import files_in, send_files
 from dicom_node.demo.orthanc import Orthanc
 from dicom_node.demo.ports import free_port
 from dicom_node.errors import NodeError
 from dicom_node.model.peers import Peer
 from tests.factories import radiograph
+from tests.peers.calling import US
 from tests.peers.dcmtk import ENVIRONMENT, program
 from tests.peers.ports import listens, wait_for
-
-US = ScuSettings("AINODE", connect_timeout=2, acse_timeout=5, dimse_timeout=10)
 
 
 def peer(port: int, title: str = "PACS") -> Peer:

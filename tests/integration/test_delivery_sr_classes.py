@@ -17,18 +17,17 @@ from dicom_node.model.commitment import CommitmentReport, Reference
 from dicom_node.model.documents import DocumentClass
 from dicom_node.model.peers import Peer
 from dicom_node.model.states import JobState, StudyState
-from dicom_node.requestor import ScuSettings
 from dicom_node.results.report import build_report
 from dicom_node.store import asked_commitments, index, jobs
 from dicom_node.store.database import Database
 from dicom_node.store.jobs import JobResult, NewJob, NewReport
 from dicom_node.store.tables import AskedCommitment, Delivery, Study
 from tests.factories import ManualClock, facts
+from tests.peers.calling import US
 from tests.peers.dcmtk import running_storescp
 from tests.peers.node import running_node
 from tests.unit.results import samples
 
-US = ScuSettings("AINODE", connect_timeout=2, acse_timeout=5, dimse_timeout=10)
 RETRY = RetryStrategy(timedelta(seconds=5), timedelta(seconds=60), timedelta(hours=1))
 NAMES = {
     DocumentClass.COMPREHENSIVE: "ComprehensiveSRStorage",

@@ -26,13 +26,12 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
 
-from dicom_node.delivery import CStore, Outgoing, ScuSettings, Verdict
+from dicom_node.delivery import CStore, Outgoing, Verdict
 from dicom_node.demo.ports import free_port
 from dicom_node.model.peers import Peer
 from tests.factories import radiograph
+from tests.peers.calling import US
 from tests.peers.dcmtk import running_storescp
-
-US = ScuSettings("AINODE", connect_timeout=5, acse_timeout=5, dimse_timeout=10)
 
 
 def film(tmp_path: Path, number: int = 0) -> FileDataset:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dicom_node.delivery import CStore, Outgoing, ScuSettings, Verdict
+from dicom_node.delivery import CStore, Outgoing, Verdict
 from dicom_node.delivery.asking import Outcome, Question, ask
 from dicom_node.demo.ports import free_port
 from dicom_node.model.commitment import CommitmentResult, Reference
@@ -18,10 +19,11 @@ from dicom_node.receive.settings import ClientCertificate, TlsSettings
 from dicom_node.requestor import client_context
 from tests.factories import radiograph
 from tests.integration.test_receive_dcmtk import start
+from tests.peers import calling
 from tests.peers.certificates import Certificates, make_ca, make_certificates
 from tests.peers.dcmtk import running_storescp
 
-US = ScuSettings("XR", connect_timeout=5, acse_timeout=5, dimse_timeout=10)
+US = replace(calling.US, ae_title="XR")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,6 @@ def receiver(tmp_path: Path, certificates: Certificates) -> Iterator[int]:
         key=certificates.server.key,
         client_ca=certificates.ca.certificate,
         client_certificate=ClientCertificate.REQUIRED,
-        handshake_timeout=5,
     )
     for running in start(tmp_path / "node", tls=settings):
         yield running.receiver.tls_port
@@ -146,7 +147,6 @@ def test_a_certificate_of_another_host_is_not_taken_unless_the_name_is_not_check
     settings = TlsSettings(
         certificate=certificates.server.certificate,
         key=certificates.server.key,
-        handshake_timeout=5,
     )
     for running in start(tmp_path / "node", tls=settings):
         port = running.receiver.tls_port

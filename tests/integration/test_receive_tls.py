@@ -33,7 +33,6 @@ def tls(certificates: Certificates, wanted: ClientCertificate) -> TlsSettings:
         key=certificates.server.key,
         client_ca=certificates.ca.certificate,
         client_certificate=wanted,
-        handshake_timeout=5,
     )
 
 

@@ -14,7 +14,6 @@ from dicom_node.config import NodeConfig
 from dicom_node.demo.ports import free_port
 from dicom_node.errors import RetrieveError, UnreachableError
 from dicom_node.model.peers import Peer, WebPeer
-from dicom_node.requestor import ScuSettings
 from dicom_node.retrieve import (
     Archive,
     Finder,
@@ -27,9 +26,9 @@ from dicom_node.serve.archives import archive_of
 from dicom_node.store.spool import Spool
 from tests.factories import ct_slice, radiograph
 from tests.peers.archives import ARCHIVES, RunningArchive, receiving, taken
+from tests.peers.calling import US
 from tests.unit.serve.small_node import config_in
 
-US = ScuSettings("AINODE", connect_timeout=2, acse_timeout=5, dimse_timeout=10)
 DAY = date(2026, 1, 2)
 _FOUND = [("orthanc", "move"), ("orthanc", "web"), ("dcmqrscp", "move")]
 _PULLED = [*_FOUND, ("orthanc", "get"), ("dcmqrscp", "get")]

@@ -10,16 +10,15 @@ import pytest
 from pydicom.uid import generate_uid
 
 from dicom_node.errors import RetrieveError, UnreachableError
-from dicom_node.requestor import ScuSettings
 from dicom_node.retrieve import Finder, GetArchive, Line, MoveArchive, studies_of_day
 from dicom_node.serve.pulled import SpoolStorage
 from dicom_node.store.spool import Spool
 from tests.factories import radiograph
 from tests.peers.archives import taken
+from tests.peers.calling import US
 from tests.peers.faulty_archive import FaultyArchive, faulty
 from tests.unit.serve.small_node import config_in
 
-US = ScuSettings("AINODE", connect_timeout=2, acse_timeout=5, dimse_timeout=10)
 DAY = date(2026, 1, 2)
 
 

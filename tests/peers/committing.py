@@ -17,7 +17,6 @@ from dicom_node.delivery import (
     CStore,
     PeerSender,
     RetryStrategy,
-    ScuSettings,
     ask,
 )
 from dicom_node.demo.ports import free_port
@@ -32,9 +31,9 @@ from dicom_node.store.jobs import JobResult, NewJob, NewReport
 from dicom_node.store.spool import Spool
 from dicom_node.store.tables import AskedCommitment, AuditEvent, Delivery, Study
 from tests.factories import facts, radiograph
+from tests.peers.calling import US
 from tests.peers.ports import wait_for
 
-US = ScuSettings("AINODE", connect_timeout=2, acse_timeout=5, dimse_timeout=10)
 RETRY = RetryStrategy(
     timedelta(seconds=0.1), timedelta(seconds=0.2), timedelta(hours=1), jitter=lambda: 0.0
 )

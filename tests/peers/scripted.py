@@ -61,13 +61,13 @@ def read_pdu(connection: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def connected(port: int, timeout: float = 10) -> Iterator[socket.socket]:
+def connected(port: int, timeout: float = 60) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         yield connection
 
 
 @contextlib.contextmanager
-def associated(port: int, timeout: float = 10) -> Iterator[socket.socket]:
+def associated(port: int, timeout: float = 60) -> Iterator[socket.socket]:
     """A connection with an association for CT."""
     with connected(port, timeout) as connection:
         connection.sendall(associate_request())
