@@ -75,7 +75,7 @@ def receiver(tmp_path: Path, certificates: Certificates) -> Iterator[Forked]:
 
 @pytest.fixture
 def patient_receiver(tmp_path: Path, certificates: Certificates) -> Iterator[Forked]:
-    """A receiver that still has the first of many connections when a busy machine makes the last."""
+    """A receiver that keeps the first of many while a busy machine makes the last."""
     with on_both_ports(tmp_path, certificates, request=300, silence=300) as running:
         yield running
 
