@@ -115,6 +115,7 @@ class ClassificationEvaluator:
             labels,
             ordered=self._ordered,
             groups=[told.rows[n].group for n in kept],
+            sides=[told.rows[n].side for n in kept],
         )
         wanted = sum(row.label < count for row in rows)
         figures["not_evaluated"] = {
@@ -148,6 +149,12 @@ class ClassificationEvaluator:
             if item["recall"] is not None:
                 name = f"recall of {item['label']} ({item['n']})"
                 lines.append([name, f"{item['recall']:.4f}", "", ""])
+        for side, of_side in figures.get("by_side", {}).items():
+            for name in ("accuracy", "quadratic_kappa"):
+                if of_side.get(name) is not None:
+                    low, high = of_side["intervals"][name]
+                    heading = f"{name} of side {side} ({of_side['n']})"
+                    lines.append([heading, f"{of_side[name]:.4f}", f"{low:.3f} to {high:.3f}", ""])
         lines.append(["not evaluated", str(figures["not_evaluated"]["n"]), "", ""])
         if "to_be_refused" in figures:
             gate = figures["to_be_refused"]

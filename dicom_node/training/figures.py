@@ -23,8 +23,9 @@ def classification_figures(
     *,
     ordered: bool = False,
     groups: Sequence[str] | None = None,
+    sides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return accuracy, F1, calibration, sets and each label's figures.
+    """Return accuracy, F1, calibration, sets, and each label's and side's figures.
 
     Args:
         probabilities: [N, classes], calibrated.
@@ -35,6 +36,7 @@ def classification_figures(
             error are added.
         groups: Images of one patient have one name: the bootstrap draws patients, as the images
             of one are no independent cases.
+        sides: Each image's side, "R" or "L", or "" where it is not known.
     """
     classes = len(labels)
     answers = probabilities.argmax(1)
@@ -54,6 +56,13 @@ def classification_figures(
     }
     found["intervals"] = _intervals(truth, answers, covered, classes, ordered, groups)
     found["intervals_drawn_by"] = "patient" if groups and any(groups) else "image"
+    if known := sorted(set(sides) - {""}):
+        found["by_side"] = {
+            side: _of_part(
+                np.array(sides) == side, truth, answers, covered, classes, ordered, groups
+            )
+            for side in known
+        }
     return found
 
 
@@ -149,6 +158,26 @@ def _per_class(
         }
         for k, label in enumerate(labels)
     ]
+
+
+def _of_part(
+    chosen: npt.NDArray[np.bool_],
+    truth: Indices,
+    answers: Indices,
+    covered: npt.NDArray[np.bool_],
+    classes: int,
+    ordered: bool,
+    groups: Sequence[str] | None,
+) -> dict[str, Any]:
+    names = None if groups is None else [groups[n] for n in np.flatnonzero(chosen).tolist()]
+    truth, answers, covered = truth[chosen], answers[chosen], covered[chosen]
+    measures = _measures(confusion(truth, answers, classes), ordered)
+    return {
+        "n": len(truth),
+        **{name: _plain(value) for name, value in measures.items()},
+        "coverage": float(covered.mean()),
+        "intervals": _intervals(truth, answers, covered, classes, ordered, names),
+    }
 
 
 def _intervals(

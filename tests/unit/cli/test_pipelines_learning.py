@@ -73,6 +73,8 @@ def test_evaluate_prints_figures_and_writes_json_and_charts(site: Path, tmp_path
         assert (charts / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     accuracy = next(line for line in ended.lines if line.startswith("accuracy"))
     assert f"{found['accuracy']:.4f}" in accuracy
+    assert {side: part["n"] for side, part in found["by_side"].items()} == {"L": 3, "R": 2}
+    assert any(line.startswith("accuracy of side L (3)") for line in ended.lines)
 
 
 def test_all_splits_can_be_evaluated(site: Path, tmp_path: Path) -> None:

@@ -75,3 +75,21 @@ def test_intervals_are_wider_when_images_of_one_patient_stand_together() -> None
         return float(high - low)
 
     assert width(patients) > 2 * width(None)
+
+
+def test_each_side_has_the_figures_of_its_own_images() -> None:
+    truth = np.array([0, 1, 2, 0, 1, 2, 2])
+    said = np.array([0, 1, 2, 1, 1, 0, 2])
+    sides = ["R", "R", "R", "L", "L", "L", ""]
+    sets = [[int(k)] for k in said]
+    found = classification_figures(
+        np.eye(3)[said], truth, sets, ("a", "b", "c"), ordered=True, sides=sides
+    )
+    right, left = found["by_side"]["R"], found["by_side"]["L"]
+    assert found["by_side"].keys() == {"R", "L"}, "an image without a side is in the whole only"
+    assert (right["n"], right["accuracy"], right["quadratic_kappa"], right["mae"]) == (3, 1, 1, 0)
+    assert (left["n"], left["mae"], left["coverage"]) == (3, 1, pytest.approx(1 / 3))
+    assert left["accuracy"] == pytest.approx(1 / 3)
+    assert left["intervals"]["accuracy"][0] < 1 == right["intervals"]["accuracy"][0]
+    alone = classification_figures(np.eye(3)[said], truth, sets, ("a", "b", "c"))
+    assert "by_side" not in alone
