@@ -212,6 +212,9 @@ def _folder(name: str, to: Path | None, config: str | None) -> Path:
 
 
 def _use(threads: int) -> None:
+    from dicom_node.training.allocation import keep_freed_memory
+
+    keep_freed_memory()
     if threads:
         import torch
 
