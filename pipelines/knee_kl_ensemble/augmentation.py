@@ -18,12 +18,15 @@ def augmented(images: Tensor, size: int, how: Mapping[str, float]) -> Tensor:
         size: Side of the result.
         how: `degrees`, `scale`, `shift` (of the side), `flip` and `negative` (probabilities),
             `gamma` (of the logarithm), `washout` (largest loss of contrast at one end of the
-            scale), `noise` (largest standard deviation).
+            scale), `noise` (largest standard deviation), `blur` (largest standard deviation of a
+            Gaussian, pixels of `images`; absent: none).
 
     Returns:
         [N, 1, size, size] in 0..1.
     """
     count = len(images)
+    if how.get("blur"):
+        images = _blurred(images, torch.rand(count) * how["blur"])
     angle = _uniform(count) * math.radians(how["degrees"])
     scale = 1 + _uniform(count) * how["scale"]
     flip = torch.where(torch.rand(count) < how["flip"], -1.0, 1.0)
@@ -59,6 +62,16 @@ def ordinal_targets(grades: Tensor, classes: int, spread: float) -> Tensor:
     distance = torch.arange(classes)[None] - grades[:, None]
     weights = torch.exp(-(distance.float() ** 2) / (2 * spread**2))
     return weights / weights.sum(1, keepdim=True)
+
+
+def _blurred(images: Tensor, deviations: Tensor) -> Tensor:
+    """Blur each of [N, 1, H, W] by its own Gaussian, as films of other resolutions are."""
+    offsets = torch.arange(-3, 4)
+    taps = torch.exp(-(offsets**2) / (2 * deviations.clamp_min(0.1)[:, None] ** 2))
+    taps = taps / taps.sum(1, keepdim=True)
+    rows = F.pad(images.transpose(0, 1), (3, 3, 3, 3), mode="replicate")
+    columns = F.conv2d(rows, taps[:, None, :, None], groups=len(images))
+    return F.conv2d(columns, taps[:, None, None, :], groups=len(images)).transpose(0, 1)
 
 
 def _uniform(count: int) -> Tensor:

@@ -63,7 +63,7 @@ class SiteTrainer:
         asked.watch.note(f"train {by_grade(train.grades)} val {by_grade(val.grades)} by grade")
         if settings["phantoms"]:
             train = train.joined(phantom_knees(int(settings["phantoms"]), int(settings["seed"])))
-        trainer = Trainer(settings, train, val, asked.output, asked.device, asked.watch)
+        trainer = Trainer(settings, train, val, asked.output, asked.device, asked.watch, network)
         if asked.resume and (asked.output / "checkpoint.pt").is_file():
             trainer.resume()
         trainer.run(int(settings["epochs"]), asked.seconds)

@@ -25,10 +25,14 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
+from dicom_node.inference.bundles import load_bundle
+from dicom_node.inference.parts import build_parts
+from dicom_node.training.allocation import keep_freed_memory
 from dicom_node.training.contract import Watch
 from dicom_node.training.whole import whole
 from pipelines.knee_kl_ensemble.augmentation import augmented, ordinal_targets
-from pipelines.knee_kl_ensemble.data import Knees, by_grade, read_knees
+from pipelines.knee_kl_ensemble.data import Crops, Knees, by_grade, read_knees
+from pipelines.knee_kl_ensemble.evaluate import predictions
 from pipelines.knee_kl_ensemble.phantoms import phantom_knees
 from pipelines.networks.efficientnet_lite import imagenet
 from pipelines.networks.kl_ensemble import NETWORKS, standardised
@@ -46,6 +50,8 @@ class Trainer:
         settings: `configs/train.yaml`.
         out: Folder of the run.
         watch: Is told of steps and epochs.
+        teacher: An ensemble whose answers are a share (`teacher_share`) of what is to be learned,
+            beside the labels: one network then learns from several, or from many views of one.
     """
 
     def __init__(
@@ -56,11 +62,13 @@ class Trainer:
         out: Path,
         device: torch.device,
         watch: Watch | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         self._watch = watch
         self._settings = settings
         self._train, self._val = train, val
         self._out, self._device = out, device
+        self._targets = training_targets(settings, train, teacher)
         self.network = _start(settings).to(device, memory_format=torch.channels_last)
         self._average = copy.deepcopy(self.network).eval()
         if settings["frozen_layers"]:
@@ -145,8 +153,7 @@ class Trainer:
         images = torch.from_numpy(self._train.images[batch])[:, None].float() / 255
         images = augmented(images, size, settings["augmentation"])
         inputs = standardised(images).to(self._device).contiguous(memory_format=torch.channels_last)
-        grades = torch.from_numpy(self._train.grades[batch])
-        targets = ordinal_targets(grades, CLASSES, float(settings["target_spread"]))
+        targets = self._targets[torch.from_numpy(batch)]
         head_only = self._step < int(settings["head_steps"])
         warm = min(1.0, (self._step + 1) / max(1, int(settings["warm_up_steps"])))
         factor = warm * 0.5 * (1 + math.cos(math.pi * progress))
@@ -235,6 +242,27 @@ def save_member(network: nn.Module, file: Path) -> None:
         save_file(state, partial)
 
 
+def training_targets(
+    settings: Mapping[str, Any], train: Knees, teacher: nn.Module | None = None
+) -> Tensor:
+    """Return what is to be learned: [N, 5] probabilities, from labels and the teacher's answers.
+
+    Hinton et al., 2015, arXiv 1503.02531; a teacher no larger than its pupil helps as well
+    (Furlanello et al., ICML 2018, arXiv 1805.04770).
+    """
+    share = float(settings["teacher_share"])
+    labels = ordinal_targets(
+        torch.from_numpy(train.grades), CLASSES, float(settings["target_spread"])
+    )
+    if teacher is None or not share:
+        return labels
+    log.info("the teacher looks at %d images", len(train))
+    crops = Crops(torch.from_numpy(train.images), train.grades)
+    with torch.autocast("cpu", torch.bfloat16):
+        answers = torch.from_numpy(predictions(teacher.eval(), crops)).softmax(1).float()
+    return (1 - share) * labels + share * answers
+
+
 def _start(settings: Mapping[str, Any]) -> nn.Module:
     """Make the network: from given weights, from ImageNet, or from nothing."""
     name = str(settings["network"])
@@ -256,6 +284,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "train.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--teacher", type=Path, help="weights of the pipeline, for teacher_share; absent: its own"
+    )
     parser.add_argument("--seconds", type=float, help="end the schedule after so long")
     parser.add_argument("--limit", type=int, help="at most so many images of each split")
     parser.add_argument("--resume", action="store_true")
@@ -267,6 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True
     )
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     parser_of_settings = ConfigParser()
     parser_of_settings.read_config(str(options.config))
     for change in options.set:
@@ -280,7 +312,10 @@ def main(arguments: list[str] | None = None) -> int:
         train = train.joined(phantom_knees(int(settings["phantoms"]), int(settings["seed"])))
     log.info("settings %s", {k: v for k, v in settings.items() if not k.startswith("_")})
     log.info("train %s val %s on %s", by_grade(train.grades), by_grade(val.grades), device)
-    trainer = Trainer(settings, train, val, options.out, device)
+    teacher = None
+    if settings["teacher_share"]:
+        teacher = build_parts(load_bundle(HERE, options.teacher), torch.device("cpu")).network
+    trainer = Trainer(settings, train, val, options.out, device, teacher=teacher)
     if options.resume:
         trainer.resume()
     score = trainer.run(int(settings["epochs"]), options.seconds)

@@ -110,6 +110,54 @@ def test_ordinal_targets_prefer_the_grade_then_its_neighbours() -> None:
     assert targets[0, 1] > targets[0, 2]
 
 
+class _AlwaysFour(torch.nn.Module):
+    """A teacher that is sure of the highest grade."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(100.0 * torch.nn.functional.one_hot(torch.tensor(4), 5), 0).expand(
+            len(images), 5
+        )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_teacher_has_its_share_of_what_is_to_be_learned(folder: Path, share: float) -> None:
+    knees = read_knees(folder, "train", size=64)
+    labels = ordinal_targets(torch.from_numpy(knees.grades), 5, 0.55)
+    settings = {"teacher_share": share, "target_spread": 0.55}
+    found = train.training_targets(settings, knees, _AlwaysFour())
+    assert torch.allclose(found.sum(1), torch.ones(len(knees)))
+    four = torch.nn.functional.one_hot(torch.tensor(4), 5)
+    assert torch.allclose(found, (1 - share) * labels + share * four, atol=1e-5)
+
+
+def test_the_pipelines_own_weights_teach_where_the_settings_ask_for_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    arguments = ["--data", str(folder), "--out", str(tmp_path), "--threads", "1", "--limit", "5"]
+    for key, value in {
+        "start": "", "image_size": 64, "batch": 5, "phantoms": 0, "epochs": 1, "teacher_share": 0.5,
+    }.items():  # fmt: skip
+        arguments += ["--set", f"{key}={value}"]
+    assert train.main(arguments) == 0
+    assert "the teacher looks at 5 images" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_blur_takes_the_finest_detail_and_keeps_the_brightness() -> None:
+    torch.manual_seed(0)
+    how = {"degrees": 0, "scale": 0, "shift": 0, "flip": 0, "negative": 0, "gamma": 0,
+           "washout": 0, "noise": 0}  # fmt: skip
+    stripes = (torch.arange(40) % 2).float().expand(8, 1, 40, 40).clone()
+    stripes[:, :, :8] = 0  # black and white stay in the image, so that the scale stays
+    stripes[:, :, -8:] = 1
+    sharp = augmented(stripes, 40, how)
+    soft = augmented(stripes, 40, {**how, "blur": 1.0})
+    assert torch.allclose(sharp, stripes, atol=1e-4)
+    middle = soft[:, 0, 16:24, 10:30]
+    assert (middle.std((1, 2)) < 0.45).sum() >= 4
+    assert middle.std((1, 2)).max() <= 0.52
+    assert torch.allclose(middle.mean((1, 2)), torch.full((8,), 0.5), atol=0.02)
+
+
 def test_augmented_images_keep_to_the_scale() -> None:
     torch.manual_seed(0)
     how = {"degrees": 12, "scale": 0.1, "shift": 0.05, "flip": 0.5, "negative": 0.5, "gamma": 0.5,
