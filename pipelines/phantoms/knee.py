@@ -8,6 +8,7 @@ grade sets joint-space narrowing, osteophytes and sclerosis (Kellgren and Lawren
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,6 +96,25 @@ def knee_radiograph(
         joints.append(
             Joint((level / spacing_mm, middle / spacing_mm), 76 * size / spacing_mm, name, kl)
         )
+    sides = [(joint.side, joint.side == "R") for joint in (joints if both else joints[:1])]
+    stored = exposed(rng, image, spacing_mm, sides if marker else [], collimated=collimated)
+    return KneePhantom(stored, spacing_mm, tuple(joints))
+
+
+def exposed(
+    rng: np.random.Generator,
+    image: Array,
+    spacing_mm: float,
+    markers: Sequence[tuple[str, bool]],
+    *,
+    collimated: bool,
+) -> npt.NDArray[np.uint16]:
+    """Make a film of a drawing: blur, noise, collimator borders, markers; 12 bits, bright bone.
+
+    Args:
+        markers: Each text, and whether it stands on the image's left.
+    """
+    shape = image.shape
     image = ndimage.gaussian_filter(image, 0.35 / spacing_mm)
     image += rng.normal(0, 0.008, shape) + ndimage.gaussian_filter(
         rng.normal(0, 0.02, shape), 0.4 / spacing_mm
@@ -104,11 +124,9 @@ def knee_radiograph(
         mask = np.zeros(shape, bool)
         mask[edge[0] : shape[0] - edge[1], edge[2] : shape[1] - edge[3]] = True
         image = np.where(mask, image, 0.01)
-    if marker:
-        for joint in joints if both else joints[:1]:
-            stamp(image, joint.side, spacing_mm, left=joint.side == "R")
-    stored = np.clip(image * rng.uniform(3400, 3900), 0, 4095).astype(np.uint16)
-    return KneePhantom(stored, spacing_mm, tuple(joints))
+    for text, left in markers:
+        stamp(image, text, spacing_mm, left=left)
+    return np.clip(image * rng.uniform(3400, 3900), 0, 4095).astype(np.uint16)
 
 
 def _leg(
@@ -150,7 +168,7 @@ def _leg(
     for x, share in ((22.0, 1.0), (-22.0, 0.4)):
         for y, mask in ((1.5 - medial - 3.0, femur), (5.5, tibia)):
             bone += _SCLEROSIS[grade] * share * draw.blob((y, x), (4.5, 14.0)) * mask
-    return (soft + np.clip(bone, 0, None)) * (0.92 + 0.08 * _slope(shape, rng))
+    return (soft + np.clip(bone, 0, None)) * (0.92 + 0.08 * slope(shape, rng))
 
 
 _SCAR: Final = ((-33.0, -29.0), (-16.0, -26.5), (0.0, -28.5), (17.0, -26.0), (35.0, -29.5))
@@ -279,7 +297,8 @@ def _skin(rng: np.random.Generator) -> Array:
     return np.array([*right, (54 + fat, 160), (-54 - fat, 160), *left], float)
 
 
-def _slope(shape: tuple[int, int], rng: np.random.Generator) -> Array:
+def slope(shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """Draw a change of exposure across the film, about -1 to 1 (the anode's heel)."""
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     found: Array = rows * rng.uniform(-0.5, 0.5) + columns * rng.uniform(-0.5, 0.5)
     return found

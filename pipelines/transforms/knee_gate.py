@@ -1,4 +1,4 @@
-"""Whether a knee crop can be read: no metal in the joint, and enough contrast."""
+"""Whether a knee crop can be read: no metal in the joint, and an exposure that shows it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from dicom_node.model import own_codes
 from dicom_node.model.targets import Rejection
+from pipelines.transforms.knee_exposure import clipped, noise, sharpness
 
 Array = npt.NDArray[np.float64]
 
@@ -26,31 +27,74 @@ _THIN: Final = 2
 MOST_STEP: Final = 0.34
 """Fitted on the training crops of `knee_kl` and half of the full-frame knees: 99.5 % lie below."""
 LEAST_CONTRAST: Final = 0.04
+MOST_CLIPPED: Final = 0.5
+MOST_NOISE: Final = 0.06
+LEAST_SHARPNESS: Final = 1.06
+"""Of a tenth of the training crops and half of the full-frame knees, 99.5 % keep within these."""
+
+_REJECTIONS: Final = {
+    "contrast": Rejection(own_codes.UNREADABLE, "the knee has hardly any contrast"),
+    "clipped": Rejection(
+        own_codes.UNREADABLE,
+        "half of the joint or more is all white or all black: burnt out, or hidden by metal",
+    ),
+    "metal": Rejection(own_codes.METAL, "metal, or something as dense, lies in the joint"),
+    "noise": Rejection(own_codes.UNREADABLE, "the knee is drowned in noise"),
+    "blur": Rejection(own_codes.UNREADABLE, "the knee is blurred: no edge in it is sharp"),
+}
 
 
 class KneeGate:
-    """Rejects a crop that shows metal, or nearly nothing.
+    """Rejects a crop that shows metal, or that was not exposed so that it can be read.
 
     Args:
         most_step: A large smooth bright area may stand out from its surroundings by so much of
             the crop's range: bone fades into bone, a prosthesis does not.
         least_contrast: Between the 5th and the 95th percentile of the crop as it is, in 0..1.
+        most_clipped: Share of the joint that may be all white, or all black.
+        most_noise: Standard deviation of the noise, in shares of the crop's range.
+        least_sharpness: Of edges in the fine, in units of those in the coarse.
     """
 
     def __init__(
-        self, most_step: float = MOST_STEP, least_contrast: float = LEAST_CONTRAST
+        self,
+        most_step: float = MOST_STEP,
+        least_contrast: float = LEAST_CONTRAST,
+        most_clipped: float = MOST_CLIPPED,
+        most_noise: float = MOST_NOISE,
+        least_sharpness: float = LEAST_SHARPNESS,
     ) -> None:
         self._most_step = most_step
         self._least_contrast = least_contrast
+        self._most_clipped = most_clipped
+        self._most_noise = most_noise
+        self._least_sharpness = least_sharpness
 
     def __call__(self, data: Mapping[str, Any]) -> Rejection | None:
-        crop = at_scale(torch.as_tensor(data["image"]))
-        low, high = np.percentile(crop, (5, 95))
-        if high - low < self._least_contrast:
-            return Rejection(own_codes.UNREADABLE, "the knee has hardly any contrast")
-        if metal_step(crop) > self._most_step:
-            return Rejection(own_codes.METAL, "metal, or something as dense, lies in the joint")
+        for name, value in self.measured(torch.as_tensor(data["image"])).items():
+            if value > 1:
+                return _REJECTIONS[name]
         return None
+
+    def measured(self, image: torch.Tensor) -> dict[str, float]:
+        """Return what is looked at in a crop [1, h, w], each in units of its limit.
+
+        Above 1 the crop is refused, for the first of these; behind hardly any contrast nothing
+        else is looked at.
+        """
+        small = at_scale(image)
+        low, high = np.percentile(small, (5, 95))
+        contrast = self._least_contrast / max(high - low, 1e-6)
+        if contrast > 1:
+            return {"contrast": contrast}
+        crop: Array = image.detach().cpu().as_subclass(torch.Tensor)[0].double().numpy()
+        return {
+            "contrast": contrast,
+            "clipped": clipped(crop) / self._most_clipped,
+            "metal": metal_step(small) / self._most_step,
+            "noise": noise(crop) / self._most_noise,
+            "blur": self._least_sharpness / max(sharpness(crop), 1e-6),
+        }
 
 
 def at_scale(image: torch.Tensor) -> Array:

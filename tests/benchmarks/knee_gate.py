@@ -6,8 +6,9 @@ DIR holds `knee_kl/`, `knee_osteoporosis/`, `out_of_scope/` and `dicom/`. Each i
 reader, finder and gate as in the node. Besides the refusals, the AUROC of how far an image is from
 being let through (`strangeness`) tells each set from the test crops, which nothing was fitted on,
 and from the full-frame knees, of which the finder saw 140 of 262 without boxes and on half of
-which the gate's limit was fitted. Where one radiograph was sent in many transfer syntaxes, one
-counts.
+which the gate's limits were fitted. Where one radiograph was sent in many transfer syntaxes, one
+counts. What could not be had is simulated: drawn lateral views, on which nothing was fitted, and
+test crops whose exposure was spoilt.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +28,7 @@ import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 from PIL import Image
+from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from dicom_node.inference.bundles import BUILT_IN, load_bundle
@@ -38,7 +41,8 @@ from dicom_node.model import own_codes
 from dicom_node.model.instances import facts_of
 from dicom_node.model.pipeline import InputKind
 from dicom_node.model.targets import Rejection, Target
-from pipelines.transforms.knee_gate import LEAST_CONTRAST, MOST_STEP, at_scale, metal_step
+from pipelines.phantoms.knee_lateral import lateral_knee
+from pipelines.transforms.knee_gate import KneeGate
 from pipelines.transforms.knee_search import LEAST, find_joints
 from tests.benchmarks.knee_wrapping import PIPELINE
 
@@ -51,27 +55,24 @@ _DICOM: Final = {
 _REASONS: Final = {
     "no joint": own_codes.NOTHING_FOUND.value,
     "metal": own_codes.METAL.value,
-    "no contrast": own_codes.UNREADABLE.value,
+    "unreadable": own_codes.UNREADABLE.value,
 }
+Read = tuple[MetaTensor, dict[str, object]]
+Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the pipeline made of an image: the code of its refusal, and `strangeness`."""
+    """What the pipeline made of an image.
+
+    Attributes:
+        refused: The code of its refusal.
+        strangeness: The worst of the finder's and the gate's values, in units of their limits:
+            above 1 they refuse.
+    """
 
     refused: str | None
     strangeness: float
-
-
-def strangeness(score: float, step: float = 0.0, contrast: float = 1.0) -> float:
-    """Above 1 where finder or gate refuse: the worst of their values in units of their limits.
-
-    Args:
-        score: Of the finder's best joint, 0 to 1.
-        step: `metal_step` of the joint.
-        contrast: Between the joint's 5th and 95th percentile.
-    """
-    return max((1 - score) / (1 - LEAST), step / MOST_STEP, LEAST_CONTRAST / max(contrast, 1e-6))
 
 
 def judged(image: MetaTensor, attributes: dict[str, object], parts: Parts) -> Judged:
@@ -83,17 +84,22 @@ def judged(image: MetaTensor, attributes: dict[str, object], parts: Parts) -> Ju
         finder = parts.network.get_submodule("finder")
         seen = find_joints(np.asarray(image)[0], finder, least=0)
         score = max((joint.score for joint in seen), default=0.0)
-        return Judged(own_codes.NOTHING_FOUND.value, strangeness(score))
+        return Judged(own_codes.NOTHING_FOUND.value, _missed(score))
     cut = crop(image, found[0].box, found[0].mirror)
     data = parts.preprocessing({"image": cut, "attributes": attributes})
     why = parts.gate(data)
-    joint = at_scale(torch.as_tensor(data["image"]))
-    low, high = np.percentile(joint, (5, 95))
-    value = strangeness(float(found[0].extras["score"]), metal_step(joint), high - low)
+    assert isinstance(parts.gate, KneeGate)
+    measured = parts.gate.measured(torch.as_tensor(data["image"]))
+    value = max(_missed(float(found[0].extras["score"])), *measured.values())
     return Judged(why.reason.value if isinstance(why, Rejection) else None, value)
 
 
-def read_image(file: Path) -> tuple[MetaTensor, dict[str, object]]:
+def _missed(score: float) -> float:
+    """How far the finder's best joint is from being one, in units of its limit."""
+    return (1 - score) / (1 - LEAST)
+
+
+def read_image(file: Path) -> Read:
     """Read a picture as it is, or a DICOM radiograph as the node reads it; and its attributes."""
     if file.suffix == ".dcm":
         header = read_header(file)
@@ -108,7 +114,7 @@ def read_image(file: Path) -> tuple[MetaTensor, dict[str, object]]:
     return _tensor(grey, None), {}
 
 
-def _tensor(values: npt.NDArray[np.float32], spacing: object) -> MetaTensor:
+def _tensor(values: Array, spacing: object) -> MetaTensor:
     meta = {"original_channel_dim": 0, "spacing": spacing}
     return MetaTensor(torch.from_numpy(values[None]), meta=meta)
 
@@ -129,6 +135,53 @@ def image_sets(data: Path) -> Iterator[tuple[str, list[Path]]]:
     for name, place in _DICOM.items():
         found = data / "dicom" / place
         yield name, [found] if found.is_file() else sorted(found.glob("*.dcm"))[:1]
+
+
+def _lateral(seed: int) -> Read:
+    return _tensor(lateral_knee(seed, spacing_mm=0.4).astype(np.float32) / 4095, (0.4, 0.4)), {}
+
+
+def _spoilt(file: Path, how: Callable[[Array], Array]) -> Read:
+    image, attributes = read_image(file)
+    spoilt = np.clip(how(np.asarray(image)[0]), 0, 1).astype(np.float32)
+    return _tensor(spoilt, None), attributes
+
+
+def _blurred(crop: Array) -> Array:
+    """Moved, or out of focus: a Gaussian of 8 of the crop's 224 pixels, about 3.4 mm."""
+    found: Array = ndimage.gaussian_filter(crop, 8 * crop.shape[0] / 224)
+    return found
+
+
+def _noisy(crop: Array) -> Array:
+    """Too little dose: 30 quanta a pixel where it is brightest."""
+    drawn = np.random.default_rng(0).poisson((0.1 + 0.9 * crop) * 30) / 39
+    return drawn.astype(np.float32)
+
+
+def _burnt(crop: Array) -> Array:
+    """Too much dose, or a window too narrow: the brighter 70 % of the crop are white."""
+    found: Array = crop / max(float(np.percentile(crop, 30)), 0.01)
+    return found
+
+
+def _flat(crop: Array) -> Array:
+    """A thirtieth of its contrast is left."""
+    found: Array = 0.5 + (crop - 0.5) / 30
+    return found
+
+
+def simulated_sets(data: Path) -> Iterator[tuple[str, list[Callable[[], Read]]]]:
+    """Yield each set's name and what makes its images."""
+    yield "lateral views (drawn)", [partial(_lateral, 900 + seed) for seed in range(60)]
+    some = _listed(data / "knee_kl", "test")[::10]
+    for name, how in (
+        ("test crops, blurred", _blurred),
+        ("test crops, noise", _noisy),
+        ("test crops, burnt out", _burnt),
+        ("test crops, flat", _flat),
+    ):
+        yield name, [partial(_spoilt, file, how) for file in some]
 
 
 def _row(name: str, of: Sequence[Judged], knees: Sequence[Sequence[Judged]]) -> str:
@@ -163,6 +216,9 @@ def main() -> int:
         print(_row(name, of, [] if is_knee else knees), flush=True)
         if is_knee:
             knees.append(of)
+    for name, made in simulated_sets(options.data):
+        few = made[:: max(1, len(made) // (options.images or len(made)))]
+        print(_row(name, [judged(*make(), parts) for make in few], knees), flush=True)
     return 0
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
+from scipy import ndimage
 
 from dicom_node.inference.bundles import BUILT_IN, load_bundle
 from dicom_node.inference.parts import build_parts
 from pipelines.knee_kl_ensemble.phantoms import phantom_crop
 from pipelines.phantoms.knee import knee_radiograph
+from pipelines.phantoms.knee_lateral import lateral_knee
 from pipelines.transforms.knee_gate import MOST_STEP, KneeGate, at_scale, metal_step
 from tests.benchmarks.knee_gate import image_sets, judged, read_image
 from tests.benchmarks.knee_wrapping import PIPELINE
@@ -52,6 +56,58 @@ def test_an_exposure_that_shows_nothing_is_unreadable() -> None:
     rng = np.random.default_rng(1)
     assert reason(0.98 + rng.normal(0, 0.005, (224, 224))) == "unreadable"
     assert reason(np.zeros((90, 90))) == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("words", "spoil"),
+    [
+        ("burnt out", lambda crop: crop / np.percentile(crop, 20)),
+        ("burnt out", lambda crop: crop - np.percentile(crop, 70)),
+        ("noise", lambda crop: np.random.default_rng(0).poisson(20 * crop) / 26),
+        ("blurred", lambda crop: ndimage.gaussian_filter(crop, 9)),
+    ],
+)
+def test_a_spoilt_exposure_is_unreadable_and_the_reason_is_told(
+    words: str, spoil: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    crop = np.clip(spoil(crop_of(77)), 0, 1).astype(np.float32)
+    rejection = KneeGate()({"image": torch.from_numpy(crop[None])})
+    assert rejection is not None
+    assert rejection.reason.value == "unreadable"
+    assert words in rejection.text
+
+
+def test_the_same_exposures_pass_where_a_site_allows_more() -> None:
+    blurred = ndimage.gaussian_filter(crop_of(77), 9)
+    assert KneeGate(least_sharpness=0.5)({"image": torch.from_numpy(blurred[None])}) is None
+
+
+@pytest.mark.parametrize("size", [80, 224, 448])
+def test_a_sharp_knee_passes_at_every_pipelines_resolution(size: int) -> None:
+    made = knee_radiograph(78, 2, spacing_mm=0.2)
+    crop = phantom_crop(made, made.joints[0], size).astype(np.float32) / 255
+    measured = KneeGate().measured(torch.from_numpy(crop[None]))
+    assert max(measured.values()) < 1, measured
+
+
+def test_drawn_lateral_views_are_no_knees_that_can_be_graded() -> None:
+    """Neither finder nor gate was fitted on them; AP phantoms of the same make pass."""
+    parts = build_parts(load_bundle(BUILT_IN / PIPELINE), torch.device("cpu"))
+    for seed in range(950, 956):
+        lateral = lateral_knee(seed, spacing_mm=0.4)
+        plain = knee_radiograph(seed, seed % 5, spacing_mm=0.4).image
+        refused = [
+            judged(
+                MetaTensor(
+                    torch.from_numpy(stored[None].astype(np.float32) / 4095),
+                    meta={"original_channel_dim": 0, "spacing": (0.4, 0.4)},
+                ),
+                {},
+                parts,
+            ).refused
+            for stored in (lateral, plain)
+        ]
+        assert refused == ["nothing-found", None]
 
 
 def test_real_crops_are_far_from_the_limit_of_metal(shared: Path) -> None:
