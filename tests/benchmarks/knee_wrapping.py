@@ -4,7 +4,7 @@
 
 DIR holds `labels.csv` and the joint crops. Each crop is graded by the network alone, as a file;
 then it is made into DX images (12 bit) and goes through reader, joint finder and pipeline as in
-the node. A film continues the crop's shafts upwards and downwards and its skin to the sides, has
+the node: alone, with a dark surround, with a second crop, and in films. A film continues the crop's shafts upwards and downwards and its skin to the sides, has
 a dark surround, a marker and noise: no film of this kind could be had, so it is a composite. Crops
 that are negatives (the published ones have some) are inverted first: a film has dark air. The
 first figure is the share of images with the same grade, the second that of the same grade or,
@@ -70,6 +70,31 @@ def inverted_crop(knees: Knees, number: int) -> Film:
     return Film((_FULL - film.pixels).astype(np.uint16), attributes, film.knees)
 
 
+def unstated_left_knee(knees: Knees, number: int) -> Film:
+    """The crop mirrored back to a left knee; no attribute tells its side."""
+    return Film(_stored(knees.images[number][:, ::-1] / 255), {}, {Side.UNKNOWN: number})
+
+
+def on_dark_surround(knees: Knees, number: int) -> Film:
+    """The crop in the middle of a dark image, its spacing stated: collimated to the joint."""
+    size = knees.images.shape[1]
+    film = whole_crop(knees, number)
+    spacing = CROP_MM / size
+    return Film(
+        np.pad(film.pixels, (size // 2, size // 3)),
+        {**film.attributes, "PixelSpacing": [spacing, spacing]},
+        film.knees,
+    )
+
+
+def side_by_side(knees: Knees, number: int) -> Film:
+    """The crop, and beside it, without a gap, the next one mirrored, as the left knee."""
+    other = (number + 1) % len(knees)
+    pair = np.concatenate([knees.images[number], knees.images[other][:, ::-1]], axis=1)
+    attributes = {"ImageLaterality": "B"}
+    return Film(_stored(pair / 255), attributes, {Side.RIGHT: number, Side.LEFT: other})
+
+
 def full_frame(knees: Knees, number: int) -> Film:
     """One leg on a film, its pixel spacing stated."""
     leg = _leg(knees.images[number], number)
@@ -113,6 +138,9 @@ def joint_in_film(crop_side: int) -> tuple[float, float, float]:
 WAYS: Final[Mapping[str, Callable[[Knees, int], Film]]] = {
     "crop, MONOCHROME2": whole_crop,
     "crop, MONOCHROME1": inverted_crop,
+    "crop of a left knee, side not stated": unstated_left_knee,
+    "crop on a dark surround": on_dark_surround,
+    "two crops side by side": side_by_side,
     "full-frame film": full_frame,
     "full-frame film, no spacing": without_spacing,
     "both knees in one film": both_knees,

@@ -185,6 +185,25 @@ def test_a_crop_of_a_phantom_is_centred_on_its_joint() -> None:
     assert SEEDS > 1000
 
 
+def test_a_crop_on_a_dark_surround_is_taken_to_its_borders() -> None:
+    crop = phantom_crop(made := knee_radiograph(99, 3), made.joints[0], 224).astype(np.uint16) * 16
+    (alone,) = answers(findings(NAME, crop, 96 / 224, laterality="R")).values()
+    framed = np.pad(crop, ((90, 150), (60, 80)))
+    (item,) = answers(findings(NAME, framed, 96 / 224, laterality="R")).values()
+    assert item.subject.box == (60, 90, 224, 224)
+    assert item.probabilities == pytest.approx(alone.probabilities, abs=1e-3)
+
+
+def test_of_two_crops_side_by_side_each_is_taken_to_the_seam() -> None:
+    crops = [
+        phantom_crop(made, made.joints[0], 224).astype(np.uint16) * 16
+        for made in (knee_radiograph(99, 3), knee_radiograph(97, 1, "L"))
+    ]
+    found = answers(findings(NAME, np.hstack(crops), 96 / 224))
+    boxes = [found[name].subject.box for name in ("right knee", "left knee")]
+    assert boxes == [(0, 0, 224, 224), (224, 0, 224, 224)]
+
+
 def test_the_real_lower_leg_and_chest_hold_no_knee(shared: Path, finder: torch.nn.Module) -> None:
     from pydicom import dcmread
 
