@@ -35,8 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     config = yaml.safe_load(
         (Path(__file__).parent / "configs" / "inference.yaml").read_text(encoding="utf-8")
     )
-    given = {key: config["network_def"][key] for key in ("vote", "views")}
-    network = KneeKL(config["members"], **given).eval()
+    network = KneeKL(config["members"], config["network_def"]["vote"]).eval()
     for member, file in zip(network.members, options.member, strict=True):
         member.network.load_state_dict(load_file(file))  # type: ignore[union-attr]
     network.finder.load_state_dict(load_file(options.finder))

@@ -64,35 +64,54 @@ class View:
         return image.flip(-1) if self.mirrored else image
 
 
-PLAIN_AND_MIRRORED: Final = (View(), View(mirrored=True))
+PLAIN_AND_MIRRORED: Final[tuple[View, ...]] = (View(), View(mirrored=True))
 
 
 class Member(nn.Module):
-    """One network and the image size at which it was trained."""
+    """One network, the image size at which it was trained, and the views that it looks at."""
 
-    def __init__(self, network: str, image_size: int, classes: int) -> None:
+    def __init__(
+        self,
+        network: str,
+        image_size: int,
+        classes: int,
+        views: Sequence[View] = PLAIN_AND_MIRRORED,
+    ) -> None:
         super().__init__()
         if network not in NETWORKS:
             raise ValueError(f"no network is called {network!r}; known: {', '.join(NETWORKS)}")
+        if not views:
+            raise ValueError("views is empty; it needs one at least")
         self.image_size = image_size
+        self.views = tuple(views)
         self.network = NETWORKS[network](classes)
 
-    def forward(self, image: Tensor, view: View = PLAIN_AND_MIRRORED[0]) -> Tensor:
-        """[N, 1, H, W] of any contrast to [N, classes] logits."""
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, 1, H, W] of any contrast to [N, classes] logits, the mean of the views."""
+        return torch.stack([self.answer(image, view) for view in self.views]).mean(0)
+
+    def answer(self, image: Tensor, view: View) -> Tensor:
+        """[N, 1, H, W] to the logits of one view, [N, classes]."""
         logits: Tensor = self.network(standardised(view.of(image, self.image_size)))
         return logits
+
+
+def _member(given: Mapping[str, Any], classes: int) -> Member:
+    views = PLAIN_AND_MIRRORED
+    if "views" in given:
+        views = tuple(View(**view) for view in given["views"])
+    return Member(str(given["network"]), int(given["image_size"]), classes, views)
 
 
 class KLEnsemble(nn.Module):
     """The vote of the members: [N, 1, H, W] to log probabilities [N, classes].
 
     Args:
-        members: Each `{network: name, image_size: pixels}`.
+        members: Each `{network: name, image_size: pixels, views: [...]}`: it looks at each view,
+            `{down: , side: , mirrored: }` as `View` has them, and means its logits; without views,
+            at the image and its mirror image. The first member's first is what Grad-CAM explains.
         vote: soft: mean probability; hard: share of the votes, ties broken by the mean
             probability; mix: the mean of both.
-        views: Each `{down: , side: , mirrored: }`, as `View` has them: each member looks at all of
-            them, and means its logits. The first is what Grad-CAM explains. Absent: at the image
-            and at its mirror image.
     """
 
     def __init__(
@@ -100,30 +119,19 @@ class KLEnsemble(nn.Module):
         members: Sequence[Mapping[str, Any]],
         classes: int = 5,
         vote: Vote = "soft",
-        views: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if vote not in ("soft", "hard", "mix"):
             raise ValueError(f"vote is {vote!r}; it may be soft, hard or mix")
-        self.members = nn.ModuleList(
-            Member(str(m["network"]), int(m["image_size"]), classes) for m in members
-        )
+        self.members = nn.ModuleList(_member(m, classes) for m in members)
         self.vote = vote
-        self.views = PLAIN_AND_MIRRORED if views is None else tuple(View(**v) for v in views)
-        if not self.views:
-            raise ValueError("views is empty; it needs one at least")
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.log(voted(self.member_logits(image), self.vote).clamp_min(1e-8))
 
     def member_logits(self, image: Tensor) -> Tensor:
-        """Return each member's logits, the mean of its views: [members, N, classes]."""
-        return torch.stack(
-            [
-                torch.stack([member(image, view) for view in self.views]).mean(0)
-                for member in self.members
-            ]
-        )
+        """Return each member's logits: [members, N, classes]."""
+        return torch.stack([member(image) for member in self.members])
 
 
 def voted(logits: Tensor, vote: Vote) -> Tensor:

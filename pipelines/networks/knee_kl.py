@@ -12,11 +12,6 @@ from pipelines.networks.knee_finder import KneeFinder
 class KneeKL(KLEnsemble):
     """`KLEnsemble`, with the joint finder beside it so that one file holds all weights."""
 
-    def __init__(
-        self,
-        members: Sequence[Mapping[str, Any]],
-        vote: Vote = "soft",
-        views: Sequence[Mapping[str, Any]] | None = None,
-    ) -> None:
-        super().__init__(members, classes=5, vote=vote, views=views)
+    def __init__(self, members: Sequence[Mapping[str, Any]], vote: Vote = "soft") -> None:
+        super().__init__(members, classes=5, vote=vote)
         self.finder = KneeFinder()

@@ -4,11 +4,12 @@
 
 DIR holds `labels.csv` and the joint crops. Each crop is graded by the network alone, as a file;
 then it is made into DX images (12 bit) and goes through reader, joint finder and pipeline as in
-the node: alone, with a dark surround, with a second crop, and in films. A film continues the crop's shafts upwards and downwards and its skin to the sides, has
-a dark surround, a marker and noise: no film of this kind could be had, so it is a composite. Crops
-that are negatives (the published ones have some) are inverted first: a film has dark air. The
-first figure is the share of images with the same grade, the second that of the same grade or,
-where the crop's two most probable grades are within a tenth of each other, the second of them.
+the node: alone, with a dark surround, with a second crop, and in films. A film continues the crop's
+shafts upwards and downwards and its skin to the sides, has a dark surround, a marker and noise: no
+film of this kind could be had, so it is a composite. Crops that are negatives (the published ones
+have some) are inverted first: a film has dark air. The first figure is the share of images with the
+same grade, the second that of the same grade or, where the crop's two most probable grades are
+within a tenth of each other, the second of them.
 """
 
 from __future__ import annotations

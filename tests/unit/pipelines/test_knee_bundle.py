@@ -49,7 +49,7 @@ def test_the_labels_are_the_five_grades_in_order() -> None:
 def test_what_the_heatmap_explains_is_the_joint_as_it_was_framed() -> None:
     network = build_parts(load_bundle(BUILT_IN / NAME), torch.device("cpu")).network
     assert isinstance(network, KLEnsemble)
-    assert network.views[0] == View()
+    assert network.members[0].views[0] == View()
 
 
 @pytest.mark.parametrize(("grade", "side"), [(0, "R"), (0, "L"), (4, "R"), (4, "L")])

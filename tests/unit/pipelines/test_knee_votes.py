@@ -48,8 +48,8 @@ def test_each_member_sees_the_image_at_its_own_size() -> None:
             seen.append(image.shape[-1])
             return torch.zeros(len(image), 5)
 
-    members = [{"network": "efficientnet_lite0", "image_size": n} for n in (64, 96)]
-    ensemble = KLEnsemble(members, views=[{}]).eval()
+    members = [{"network": "efficientnet_lite0", "image_size": n, "views": [{}]} for n in (64, 96)]
+    ensemble = KLEnsemble(members).eval()
     for member in ensemble.members:
         member.network = Spy()
     ensemble(torch.rand(1, 1, 80, 80))
@@ -80,21 +80,24 @@ def test_what_lies_outside_of_the_image_repeats_its_border() -> None:
     assert torch.all(wider[:, :, 20:] == 1)
 
 
-def test_a_member_s_answer_is_the_mean_of_its_views() -> None:
+def test_a_member_s_answer_is_the_mean_of_its_own_views() -> None:
     torch.manual_seed(0)
     views = [{}, {"down": -0.1, "side": 0.8}, {"side": 1.2, "mirrored": True}]
-    members = [{"network": "efficientnet_lite0", "image_size": 64}]
-    ensemble = KLEnsemble(members, views=views).eval()
+    member = {"network": "efficientnet_lite0", "image_size": 64}
+    ensemble = KLEnsemble([{**member, "views": views}, member]).eval()
     image = torch.rand(2, 1, 80, 80)
     with torch.inference_mode():
-        alone = torch.stack([ensemble.members[0](image, View(**view)) for view in views])
-        assert torch.allclose(ensemble.member_logits(image)[0], alone.mean(0), atol=1e-6)
-    assert float(alone.std(0).max()) > 0
+        found = ensemble.member_logits(image)
+        for number, seen in enumerate((views, [{}, {"mirrored": True}])):
+            one = ensemble.members[number]
+            alone = torch.stack([one.answer(image, View(**view)) for view in seen])
+            assert torch.allclose(found[number], alone.mean(0), atol=1e-6)
+            assert float(alone.std(0).max()) > 0
 
 
-def test_an_ensemble_without_a_view_is_refused() -> None:
+def test_a_member_without_a_view_is_refused() -> None:
     with pytest.raises(ValueError, match="views is empty"):
-        KLEnsemble([{"network": "efficientnet_lite0", "image_size": 64}], views=[])
+        KLEnsemble([{"network": "efficientnet_lite0", "image_size": 64, "views": []}])
 
 
 def test_exposure_changes_nothing() -> None:
