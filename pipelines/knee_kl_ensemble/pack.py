@@ -1,7 +1,7 @@
 """Pack members and finder into the pipeline's one weight file, and calibrate it.
 
-python -m pipelines.knee_kl_ensemble.pack --data DIR --member RUN/best.safetensors
-    --finder FINDER.safetensors --out WEIGHTS.safetensors
+python -m pipelines.knee_kl_ensemble.pack --data DIR --member RUN0/best.safetensors
+    --member RUN1/best.safetensors --finder FINDER.safetensors --out WEIGHTS.safetensors
 
 Members in the order of `members` in configs/inference.yaml, as train.py writes them. Prints what
 goes into configs/inference.yaml (temperature, threshold) and weights/manifest.yaml (SHA-256).
@@ -35,6 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     config = yaml.safe_load(
         (Path(__file__).parent / "configs" / "inference.yaml").read_text(encoding="utf-8")
     )
+    wanted = len(config["members"])
+    if len(options.member) != wanted:
+        parser.error(
+            f"configs/inference.yaml has {wanted} members, --member was given "
+            f"{len(options.member)} times: give one for each, or change `members` there"
+        )
     network = KneeKL(config["members"], config["network_def"]["vote"]).eval()
     for member, file in zip(network.members, options.member, strict=True):
         member.network.load_state_dict(load_file(file))  # type: ignore[union-attr]

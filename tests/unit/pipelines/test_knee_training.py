@@ -67,8 +67,12 @@ def test_members_pack_into_one_small_file_that_the_evaluation_reads(
     assert finder_training.main([str(a) for a in made]) == 0
     KneeFinder().load_state_dict(load_file(finder))
     member = run / "best.safetensors"
-    packed = ["--data", folder, "--member", member, "--finder", finder, "--out", weights]
-    assert pack.main([str(a) for a in packed]) == 0
+    packed = ["--data", folder, "--finder", finder, "--out", weights, "--member", member]
+    with pytest.raises(SystemExit):
+        pack.main([str(a) for a in packed])
+    assert "has 2 members, --member was given 1 times" in capsys.readouterr().err
+    assert not weights.exists()
+    assert pack.main([str(a) for a in (*packed, "--member", member)]) == 0
     assert "temperature:" in capsys.readouterr().out
     assert {t.dtype for t in load_file(weights).values() if t.is_floating_point()} == {
         torch.float16
