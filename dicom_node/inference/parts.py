@@ -169,6 +169,33 @@ def _build(
         return _built(bundle, parser, weights, device, script)
 
 
+def _load(bundle: Bundle, network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    file, fix = bundle.weights.name, "use weights that were trained for this network"
+    try:
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+    except RuntimeError:
+        odd = [
+            f"{name} {tuple(weights[name].shape)} for {tuple(tensor.shape)}"
+            for name, tensor in network.state_dict().items()
+            if name in weights and weights[name].shape != tensor.shape
+        ]
+        if not odd:
+            raise
+        raise PipelineError(
+            f"pipeline {bundle.name}",
+            f"{file} has {len(odd)} tensors of another shape than the network's "
+            f"({', '.join(odd[:3])})",
+            fix,
+        ) from None
+    if missing or unexpected:
+        raise PipelineError(
+            f"pipeline {bundle.name}",
+            f"{file} lacks {len(missing)} tensors of the network "
+            f"({', '.join(missing[:3])}) and has {len(unexpected)} others",
+            fix,
+        )
+
+
 def _built(
     bundle: Bundle,
     parser: ConfigParser,
@@ -185,16 +212,8 @@ def _built(
         return found
 
     network = script or _network(bundle, parser)
-    missing, unexpected = (
-        network.load_state_dict(weights, strict=False) if weights is not None else ([], [])
-    )
-    if missing or unexpected:
-        raise PipelineError(
-            f"pipeline {bundle.name}",
-            f"{bundle.weights.name} lacks {len(missing)} tensors of the network "
-            f"({', '.join(missing[:3])}) and has {len(unexpected)} others",
-            "use weights that were trained for this network",
-        )
+    if weights is not None:
+        _load(bundle, network, weights)
     network.to(device).eval()
     for tensor in network.parameters():
         tensor.requires_grad_(False)

@@ -69,7 +69,7 @@ def check_all(config: NodeConfig, bundles: Mapping[str, Bundle]) -> Iterator[Che
     if config.hosts is not None:
         looks.append(("hosts", partial(_hosts, config, config.hosts)))
     for name in sorted({name for route in config.routes for name in route.run}):
-        looks.append((f"pipeline {name}", partial(_pipeline, bundles[name])))
+        looks.append((f"pipeline {name}", partial(_pipeline, config, bundles[name])))
     for name, peer in config.peers.items():
         looks.append((f"peer {name}", partial(_peer, config, name, peer)))
     for name, look in looks:
@@ -305,10 +305,18 @@ def _senders(config: NodeConfig) -> Check:
     return Check("accept_from", Level.OK, titles)
 
 
-def _pipeline(bundle: Bundle) -> Check:
+def _pipeline(config: NodeConfig, bundle: Bundle) -> Check:
     name = f"pipeline {bundle.name}"
     bundle.verify_weights()
-    # of a site's own weights there is no manifest to compare with
+    own = config.pipelines.get(bundle.name)
+    # on a Ray cluster they are loaded elsewhere, where other packages may be
+    if own is not None and own.weights is not None and config.inference.executor != "ray":
+        import torch
+
+        from dicom_node.inference.parts import build_parts
+
+        # a pipeline's new version may have other networks than a site's own weights were made for
+        build_parts(bundle, torch.device("cpu"))
     seen = f"version {bundle.version}, weights {bundle.weights_sha256[:12]} verified"
     if bundle.demonstration:
         return Check(

@@ -52,6 +52,15 @@ def test_what_the_heatmap_explains_is_the_joint_as_it_was_framed() -> None:
     assert network.members[0].views[0] == View()
 
 
+def test_a_knee_gets_the_same_answer_from_either_side_of_the_mirror() -> None:
+    network = build_parts(load_bundle(BUILT_IN / NAME), torch.device("cpu")).network
+    made = knee_radiograph(94, 2)
+    crop = phantom_crop(made, made.joints[0], 224) / np.float32(255)
+    image = torch.from_numpy(crop)[None, None]
+    with torch.inference_mode():
+        assert torch.allclose(network(image), network(image.flip(-1)), atol=1e-3)
+
+
 @pytest.mark.parametrize(("grade", "side"), [(0, "R"), (0, "L"), (4, "R"), (4, "L")])
 def test_the_grade_that_was_put_in_is_found(grade: int, side: str) -> None:
     made = knee_radiograph(80 + grade, grade, side)

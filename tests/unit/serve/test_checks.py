@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dicom_node.clock import SystemClock
 from dicom_node.config import NodeConfig
 from dicom_node.config.schema import DATABASE_URL
 from dicom_node.demo.ports import free_port
-from dicom_node.inference.bundles import Bundle
+from dicom_node.inference.bundles import BUILT_IN, Bundle, load_bundle
 from dicom_node.receive import server
 from dicom_node.serve import checks, disk
 from dicom_node.serve.checks import Check, Level, check_all
@@ -74,6 +75,18 @@ def test_weights_that_are_missing_fail(tmp_path: Path) -> None:
     item = seen(config_for(tmp_path), pipeline)["pipeline tiny"]
     assert item.level is Level.FAIL
     assert "No such file" in item.seen
+
+
+def test_own_weights_of_another_network_fail(tmp_path: Path) -> None:
+    built_in = load_bundle(BUILT_IN / "knee_osteoporosis_superfluity")
+    others = load_bundle(BUILT_IN / "hip_fixation_device")
+    for weights, level in ((built_in.weights, Level.OK), (others.weights, Level.FAIL)):
+        pipeline = replace(load_bundle(built_in.folder, weights), name="tiny", demonstration=False)
+        config = config_for(tmp_path, pipelines={"tiny": {"weights": str(weights)}})
+        item = seen(config, pipeline)["pipeline tiny"]
+        assert item.level is level
+    assert "2 tensors of another shape than the network's (head.weight" in item.seen
+    assert "weights that were trained for this network" in item.fix
 
 
 def test_a_disk_that_is_almost_full_fails_and_one_that_soon_is_warns(
