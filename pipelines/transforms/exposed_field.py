@@ -52,13 +52,13 @@ def exposed_field(
     rows = pixels[:, strip]
     up = _lit(rows[max(0, middle - reach - least) : middle][::-1], reach, least)
     down = _lit(rows[middle : middle + reach + least], reach, least)
-    if up is None or down is None:
+    if not up or not down:
         return None
     columns = pixels[middle - up : middle + down, first:end].T
     at = centre - first
     before = _lit(columns[max(0, at - reach - least) : at][::-1], reach, least)
     after = _lit(columns[at : at + reach + least], reach, least)
-    if before is None or after is None:
+    if not before or not after:
         return None
     height, width = up + down, before + after
     if abs(width - height) > _SQUARE * max(width, height) or max(width, height) > REACH * size:

@@ -53,6 +53,10 @@ def test_other_fields_are_left_to_the_finder(field: Array, row: int, column: int
     assert field_at(on(0, 80, 60, field), row, column) is None
 
 
+def test_where_nothing_is_lit_there_is_none() -> None:
+    assert field_at(np.zeros((300, 260), np.float32), 130, 110) is None
+
+
 def test_a_surround_with_noise_is_none() -> None:
     image = on(0, 80, 60, lit())
     image += np.random.default_rng(4).normal(0, 0.02, image.shape).astype(np.float32)
