@@ -78,7 +78,7 @@ class ClassificationEvaluator:
         if self._labels is None:
             known |= {label.text.lower(): n for n, label in enumerate(output.labels)}
         rows = read_table(asked.data, self._columns, known, [asked.split])
-        # as the node runs it: twice as fast on a CPU; the numbers differ by some 1e-7
+        # as the node runs it: twice as fast on a CPU; the numbers differ by some 1e-6
         parts = build_parts(asked.bundle, asked.device, channels_last=True, folded=True)
         reader = Reader(asked.bundle.name, parts, asked.device, mirror_left=self._mirror_left)
         began = time.perf_counter()

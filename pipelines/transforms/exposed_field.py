@@ -10,8 +10,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]
 
-REACH: Final = 1.18
-"""Sides of the joint's square: a field that is larger frames more than the joint."""
+REACH: Final = 1 / 0.85
+"""Sides of the joint's square: a field that is as large frames more than the joint."""
 _CONSTANT: Final = 0.008
 """Two steps of 8 bits: grey values that differ by less are one value."""
 _LINES: Final = 0.02
@@ -61,7 +61,7 @@ def exposed_field(
     if not before or not after:
         return None
     height, width = up + down, before + after
-    if abs(width - height) > _SQUARE * max(width, height) or max(width, height) > REACH * size:
+    if abs(width - height) > _SQUARE * max(width, height) or max(width, height) >= REACH * size:
         return None
     return centre - before, middle - up, width, height
 

@@ -14,7 +14,7 @@ from dicom_node.model import own_codes
 from dicom_node.model.findings import Side
 from dicom_node.model.side import agreed_side, agreed_sides, is_seen_from_behind
 from dicom_node.model.targets import Rejection, Target
-from pipelines.transforms.exposed_field import Array, Box, exposed_field
+from pipelines.transforms.exposed_field import REACH, Array, Box, exposed_field
 from pipelines.transforms.knee_search import LEAST, Found, find_joints
 from pipelines.transforms.side_markers import Marker, SideMarkers
 
@@ -135,7 +135,7 @@ def _is_whole(field: Box, pixels: Array) -> bool:
 
 def _fills(joint: Found, shape: Sequence[int]) -> bool:
     """Tell whether an image is a crop of the joint: it is taken whole, and a letter has no room."""
-    return joint.size > 0.85 * max(shape)
+    return max(shape) < REACH * joint.size
 
 
 def _letters(markers: Sequence[Marker], joint: Found, other: Found | None = None) -> set[str]:

@@ -9,7 +9,8 @@ shafts upwards and downwards and its skin to the sides, has a dark surround, a m
 film of this kind could be had, so it is a composite. Crops that are negatives (the published ones
 have some) are inverted first: a film has dark air. The first figure is the share of images with the
 same grade, the second that of the same grade or, where the crop's two most probable grades are
-within a tenth of each other, the second of them.
+within a tenth of each other, the second of them. What is not evaluated, as no joint is found or the
+gate refuses it, counts as another grade.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def of_files(knees: Knees) -> npt.NDArray[np.float64]:
 
 
 def grades_of(executor: LocalExecutor, film: Film) -> dict[Side, int]:
-    """Grade of each knee that the pipeline found in the film."""
+    """Grade of each knee that the pipeline found in the film, and that its gate let through."""
     attributes = {key: value for key, value in film.attributes.items() if value is not None}
     image = radiograph(film.pixels, BitsStored=12, HighBit=11, **attributes)
     if "PixelSpacing" not in attributes:
@@ -222,7 +223,7 @@ def main() -> int:
     close = best[:, 0] - best[:, 1] < 0.1
     bundle = load_bundle(BUILT_IN / PIPELINE)
     executor = LocalExecutor({PIPELINE: bundle}, device="cpu", threads=1)
-    print("| how it arrives | knees | same grade | or the second of two close ones | not found |")
+    print("| how it arrives | knees | same grade | or the second of two close | not evaluated |")
     print("|---|---|---|---|---|")
     for name, make in WAYS.items():
         same = near = missed = total = 0
