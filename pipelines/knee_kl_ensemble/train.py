@@ -314,7 +314,9 @@ def main(arguments: list[str] | None = None) -> int:
     log.info("train %s val %s on %s", by_grade(train.grades), by_grade(val.grades), device)
     teacher = None
     if settings["teacher_share"]:
-        teacher = build_parts(load_bundle(HERE, options.teacher), torch.device("cpu")).network
+        bundle = load_bundle(HERE, options.teacher)
+        cpu = torch.device("cpu")
+        teacher = build_parts(bundle, cpu, channels_last=True, folded=True).network
     trainer = Trainer(settings, train, val, options.out, device, teacher=teacher)
     if options.resume:
         trainer.resume()
