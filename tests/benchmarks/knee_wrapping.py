@@ -4,13 +4,14 @@
 
 DIR holds `labels.csv` and the joint crops. Each crop is graded by the network alone, as a file;
 then it is made into DX images (12 bit) and goes through reader, joint finder and pipeline as in
-the node: alone, with a dark surround, with a second crop, and in films. A film continues the crop's
-shafts upwards and downwards and its skin to the sides, has a dark surround, a marker and noise: no
-film of this kind could be had, so it is a composite. Crops that are negatives (the published ones
-have some) are inverted first: a film has dark air. The first figure is the share of images with the
-same grade, the second that of the same grade or, where the crop's two most probable grades are
-within a tenth of each other, the second of them. What is not evaluated, as no joint is found or the
-gate refuses it, counts as another grade.
+the node: alone, with a dark surround, with a second crop, and in films. A film has twice as fine
+pixels, which binned are the crop's; it continues the crop's shafts upwards and downwards and its
+skin to the sides, and has a dark surround, a marker and noise: no film of this kind could be had,
+so it is a composite. Crops that are negatives (the published ones have some) are inverted first: a
+film has dark air. The first figure is the share of images with the same grade, the second that of
+the same grade or, where the crop's two most probable grades are within a tenth of each other, the
+second of them. What is not evaluated, as no joint is found or the gate refuses it, counts as
+another grade.
 """
 
 from __future__ import annotations
@@ -79,14 +80,13 @@ def unstated_left_knee(knees: Knees, number: int) -> Film:
 
 def on_dark_surround(knees: Knees, number: int) -> Film:
     """The crop in the middle of a dark image, its spacing stated: collimated to the joint."""
-    size = knees.images.shape[1]
-    film = whole_crop(knees, number)
-    spacing = CROP_MM / size
-    return Film(
-        np.pad(film.pixels, (size // 2, size // 3)),
-        {**film.attributes, "PixelSpacing": [spacing, spacing]},
-        film.knees,
-    )
+    return _surrounded(knees.images[number].astype(np.float32) / 255, number)
+
+
+def magnified_on_dark_surround(knees: Knees, number: int) -> Film:
+    """The same at three times as many pixels a side, which show no more than the crop."""
+    crop = knees.images[number].astype(np.float32) / 255
+    return _surrounded(zoom(crop, 3, order=3, mode="nearest", grid_mode=True), number)
 
 
 def side_by_side(knees: Knees, number: int) -> Film:
@@ -142,6 +142,7 @@ WAYS: Final[Mapping[str, Callable[[Knees, int], Film]]] = {
     "crop, MONOCHROME1": inverted_crop,
     "crop of a left knee, side not stated": unstated_left_knee,
     "crop on a dark surround": on_dark_surround,
+    "crop magnified, on a dark surround": magnified_on_dark_surround,
     "two crops side by side": side_by_side,
     "full-frame film": full_frame,
     "full-frame film, no spacing": without_spacing,
@@ -188,10 +189,19 @@ def with_bright_bone(knees: Knees) -> Knees:
     return replace(knees, images=images)
 
 
+def _surrounded(crop: Array, number: int) -> Film:
+    size = len(crop)
+    return Film(
+        np.pad(_stored(crop), (size // 2, size // 3)),
+        {"ImageLaterality": "R", "PixelSpacing": [CROP_MM / size] * 2},
+        {Side.RIGHT: number},
+    )
+
+
 def _leg(crop: npt.NDArray[np.uint8], seed: int) -> Array:
     """Continue a crop [n, n] to a leg [4.5 n, 2.9 n], twice magnified, in 0..1."""
     rng = np.random.default_rng(seed)
-    joint = zoom(crop.astype(np.float32) / 255, _MAGNIFIED, order=1)
+    joint = _finer(crop.astype(np.float32) / 255)
     size = joint.shape[0]
     up, aside = round(_ABOVE * size), round(_ASIDE * size)
     leg = np.pad(joint, ((up, up), (aside, aside)), mode="edge")
@@ -207,6 +217,17 @@ def _leg(crop: npt.NDArray[np.uint8], seed: int) -> Array:
     noisy = leg * fade + rng.normal(0, 0.006, leg.shape).astype(np.float32)
     frame = round(_FRAME * size)
     return np.pad(np.clip(noisy, 0, 1), frame).astype(np.float32)
+
+
+def _finer(crop: Array) -> Array:
+    """The crop [n, n] as a detector of smaller pixels would show it: binned, they are the crop's.
+
+    Interpolation alone would blur it, and no film shows less than what is cut out of it.
+    """
+    fine: Array = zoom(crop, _MAGNIFIED, order=3, mode="nearest", grid_mode=True)
+    n, m = len(crop), _MAGNIFIED
+    missing = crop - fine.reshape(n, m, n, m).mean((1, 3))
+    return fine + np.kron(missing, np.ones((m, m), np.float32))
 
 
 def _stored(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
