@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import quote
 
 import structlog
@@ -18,6 +19,9 @@ from dicom_node.web.callers import NotAllowedError, NotLoggedInError
 from dicom_node.web.requests import page
 
 _log = structlog.get_logger()
+
+GONE: Final = "event: gone\ndata: {}\n\n"
+"""Tells a page that looks on by server-sent events that nobody is logged in any more."""
 
 
 class NotThereError(NodeError):
@@ -45,6 +49,9 @@ def _log_in_first(request: Request, _: Exception) -> Response:
         return response
     if request.method != "GET":
         return RedirectResponse("/login", 303)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        # redirected to a page, a browser's EventSource fails for good and nobody learns why
+        return Response(GONE, media_type="text/event-stream")
     there = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return RedirectResponse(f"/login?next={quote(there, safe='')}", 303)
 

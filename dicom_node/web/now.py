@@ -20,6 +20,7 @@ from dicom_node.serve.situation import Situation, situation
 from dicom_node.web.callers import caller_of
 from dicom_node.web.charts import chart
 from dicom_node.web.context import WebContext
+from dicom_node.web.failures import GONE
 from dicom_node.web.requests import Context, Viewer, page
 
 router = APIRouter(include_in_schema=False)
@@ -124,7 +125,7 @@ async def _events(request: Request, context: WebContext, lookout: Lookout) -> As
                 alive = 0.0
                 # whoever has logged out or is timed out sees no more
                 if await run_in_threadpool(caller_of, request) is None:
-                    yield "event: gone\ndata: {}\n\n"
+                    yield GONE
                     return
             await _wait(context)
     finally:

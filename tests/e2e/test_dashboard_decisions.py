@@ -129,7 +129,7 @@ def test_the_colours_follow_the_switch_and_stay(
 
 
 def test_log_in_and_out_by_keyboard(dashboard: Dashboard, page_of: Callable[..., Page]) -> None:
-    page = page_of(Role.VIEWER, "/")
+    page = page_of(Role.VIEWER, "/studies")
     page.context.clear_cookies()
     page.goto("/studies")
     assert_accessible(page)

@@ -32,5 +32,9 @@
     source.close();
     location.href = "/login";
   });
-  source.addEventListener("error", () => say("off", "not connected, trying again"));
+  source.addEventListener("error", () => {
+    // what was refused, not broken off, is not asked for again by the browser
+    const over = source.readyState === EventSource.CLOSED;
+    say("off", over ? "not connected, load this page again" : "not connected, trying again");
+  });
 })();

@@ -41,6 +41,14 @@ def test_the_right_password_leads_to_the_page_that_was_wanted(web: WebSite, anna
     assert _kinds(web)[-1] == "login"
 
 
+def test_a_page_that_looks_on_is_told_that_nobody_is_logged_in(web: WebSite) -> None:
+    """An EventSource that is redirected to a page gives up, and nobody learns why."""
+    asked = web.browser().get("/live/events", headers={"Accept": "text/event-stream"})
+    assert asked.status_code == 200
+    assert asked.headers["content-type"].startswith("text/event-stream")
+    assert asked.text == "event: gone\ndata: {}\n\n"
+
+
 def test_with_https_the_cookie_is_for_https_and_this_host_only(
     make_site: Callable[..., WebSite],
 ) -> None:
